@@ -1,0 +1,86 @@
+"""Names for the things a configuration, a command line or an architecture must be able to spell."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import RegistryError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered thing: its name, the object, and the facts that ``archwright list`` prints."""
+
+    name: str
+    obj: Any
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    paper: str = ""
+    facts: Any = None
+
+    @property
+    def summary(self) -> str:
+        """The first line of the object's docstring."""
+        return (inspect.getdoc(self.obj) or "").split("\n", 1)[0]
+
+
+class Registry(Mapping[str, Entry]):
+    """A mapping from kebab-case name to :class:`Entry`; built-in modules are imported at the first look-up."""
+
+    def __init__(self, kind: str, builtins: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self._builtins = builtins
+        self._entries: dict[str, Entry] = {}
+        self._loaded = not builtins
+
+    def register(self, name: str, obj: Any, *, knobs: Mapping[str, Any] | None = None, paper: str = "", facts: Any = None) -> None:
+        """Add ``obj`` under ``name``; the same source object twice is a reload, another one is an error."""
+        old = self._entries.get(name)
+        if old is not None and not _same_source(old.obj, obj):
+            raise RegistryError(f'{self.kind} "{name}" is already registered by {_where(old.obj)}; choose another name in {_where(obj)}.')
+        self._entries[name] = Entry(name, obj, dict(knobs or {}), paper, facts)
+
+    def decorator(self, name: str, **facts: Any) -> Callable[[Any], Any]:
+        def add(obj: Any) -> Any:
+            self.register(name, obj, **facts)
+            return obj
+
+        return add
+
+    def _load(self) -> None:
+        if not self._loaded:
+            self._loaded = True  # first, so that a built-in module may look others up while it is imported
+            for module in self._builtins:
+                importlib.import_module(module)
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._entries:
+            self._load()
+        try:
+            return self._entries[name]
+        except KeyError:
+            cure = did_you_mean(name, self._entries)
+            raise RegistryError(f'No {self.kind} is called "{name}"; {cure} A plug-in that defines it is loaded with --plugin.') from None
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(sorted(self._entries))
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._entries)
+
+
+def _where(obj: Any) -> str:
+    return f"{getattr(obj, '__module__', '?')}.{getattr(obj, '__qualname__', obj)}"
+
+
+def _same_source(old: Any, new: Any) -> bool:
+    return old is new or (_where(old) == _where(new) and "<locals>" not in _where(new))
