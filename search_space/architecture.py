@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import networkx
 
 FORMAT = "archwright-architecture/1"
+_FIELDS = ("name", "block", "inputs", "params", "weights")
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -82,7 +83,8 @@ class Architecture:
         object.__setattr__(self, "training", MappingProxyType(frozen))
         for what, reference in [("output", self.output), *self.ports.items()]:
             if source_of(reference) not in set(names):
-                raise ArchitectureError(f'The {what} of the architecture is "{reference}", which is no node; {did_you_mean(reference, names)}')
+                cure = did_you_mean(reference, names)
+                raise ArchitectureError(f'The {what} of the architecture is "{reference}", which is no node; {cure}')
 
     def __hash__(self) -> int:
         return hash(self.to_text())
@@ -156,12 +158,12 @@ class Architecture:
                 raise ArchitectureError(f"The text is not JSON ({error}); give the contents of an architecture.json.") from None
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
             found = data.get("format") if isinstance(data, Mapping) else type(data).__name__
-            raise ArchitectureError(f'The data has format {found!r} where "{FORMAT}" was expected; give the contents of an architecture.json.')
+            raise ArchitectureError(f'The data has format {found!r}, expected "{FORMAT}"; give the contents of an architecture.json.')
         try:
             nodes = tuple(_node_from_json(item) for item in data["nodes"])
             return cls(nodes, data["output"], data.get("ports", {}), data.get("training", {}))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ArchitectureError(f"The architecture lacks or misspells a field ({error}); a node has name, block, inputs, params.") from None
+            raise ArchitectureError(f"The architecture lacks or misspells a field ({error}); a node has {', '.join(_FIELDS)}.") from None
 
 
 def source_of(reference: str) -> str:
@@ -181,7 +183,8 @@ def _sorted_by_inputs(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
             if source_of(reference) not in known:
                 raise ArchitectureError(f'Node "{node.name}" reads "{reference}", which is no node; {did_you_mean(reference, known)}')
         if node.weights is not None and node.weights not in known:
-            raise ArchitectureError(f'Node "{node.name}" uses the weights of "{node.weights}", which is no node; {did_you_mean(node.weights, known)}')
+            cure = did_you_mean(node.weights, known)
+            raise ArchitectureError(f'Node "{node.name}" uses the weights of "{node.weights}", which is no node; {cure}')
     done: set[str] = set()
     ordered: list[Node] = []
     waiting = list(nodes)
@@ -239,9 +242,9 @@ def _node_to_json(node: Node) -> dict[str, Any]:
 
 
 def _node_from_json(item: Mapping[str, Any]) -> Node:
-    unknown = set(item) - {"name", "block", "inputs", "params", "weights"}
+    unknown = set(item) - set(_FIELDS)
     if unknown:
-        raise ArchitectureError(f'The node "{item.get("name")}" has the unknown field "{sorted(unknown)[0]}"; a node has name, block, inputs, params, weights.')
+        raise ArchitectureError(f'The node "{item.get("name")}" has the unknown field "{min(unknown)}"; a node has {", ".join(_FIELDS)}.')
     return Node(item["name"], item["block"], tuple(item["inputs"]), _melt(item.get("params", {})), item.get("weights"))
 
 

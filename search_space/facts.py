@@ -63,7 +63,13 @@ RESIDUALS = Registry("residual rule", ("archwright.search_space.residual",))
 
 
 def block(
-    name: str, kind: Kind, layouts: tuple[str, ...] = ("tokens",), *, knobs: Mapping[str, Domain] | None = None, paper: str = "", **facts: Any
+    name: str,
+    kind: Kind,
+    layouts: tuple[str, ...] = ("tokens",),
+    *,
+    knobs: Mapping[str, Domain] | None = None,
+    paper: str = "",
+    **facts: Any,
 ) -> Callable[[Any], Any]:
     """Register an ``nn.Module`` class (or any factory) as a block.
 
@@ -82,7 +88,12 @@ def block(
 
 
 def residual(
-    name: str, *, norm: Literal["branch", "after", "none"], ports: tuple[str, ...] = (), knobs: Mapping[str, Domain] | None = None, paper: str = ""
+    name: str,
+    *,
+    norm: Literal["branch", "after", "none"],
+    ports: tuple[str, ...] = (),
+    knobs: Mapping[str, Domain] | None = None,
+    paper: str = "",
 ) -> Callable[[Any], Any]:
     """Register a residual rule: a class called as ``rule(spec, total, **knobs)``; see ``archwright.search_space.residual``."""
     return RESIDUALS.decorator(name, knobs=knobs, paper=paper, facts=RuleFacts(norm, tuple(ports)))

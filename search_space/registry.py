@@ -37,9 +37,9 @@ class Registry(Mapping[str, Entry]):
         self._loaded = not builtins
 
     def register(self, name: str, obj: Any, *, knobs: Mapping[str, Any] | None = None, paper: str = "", facts: Any = None) -> None:
-        """Add ``obj`` under ``name``; the same source object twice is a reload, another one is an error."""
+        """Add ``obj`` under ``name``; a user's own definition may be replaced (a reload), a second owner of a name is an error."""
         old = self._entries.get(name)
-        if old is not None and not _same_source(old.obj, obj):
+        if old is not None and not _replaceable(old.obj, obj):
             raise RegistryError(f'{self.kind} "{name}" is already registered by {_where(old.obj)}; choose another name in {_where(obj)}.')
         self._entries[name] = Entry(name, obj, dict(knobs or {}), paper, facts)
 
@@ -55,6 +55,7 @@ class Registry(Mapping[str, Entry]):
             self._loaded = True  # first, so that a built-in module may look others up while it is imported
             for module in self._builtins:
                 importlib.import_module(module)
+            _load_installed_once()
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries:
@@ -78,9 +79,23 @@ class Registry(Mapping[str, Entry]):
         return len(self._entries)
 
 
+_installed_loaded = False
+
+
+def _load_installed_once() -> None:
+    global _installed_loaded
+    if not _installed_loaded:
+        _installed_loaded = True
+        from .plugins import load_entry_points
+
+        load_entry_points()
+
+
 def _where(obj: Any) -> str:
     return f"{getattr(obj, '__module__', '?')}.{getattr(obj, '__qualname__', obj)}"
 
 
-def _same_source(old: Any, new: Any) -> bool:
-    return old is new or (_where(old) == _where(new) and "<locals>" not in _where(new))
+def _replaceable(old: Any, new: Any) -> bool:
+    """True for a reload: the same source again, or a user's own file or session defining its name anew."""
+    users = str(getattr(old, "__module__", "")).startswith(("archwright_user_", "__main__"))
+    return old is new or users or (_where(old) == _where(new) and "<locals>" not in _where(new))

@@ -1,0 +1,152 @@
+"""A search space: a named function from choices to an architecture, with the operations every controller needs."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .architecture import Architecture
+from .choices import Answer, Choice, Trace, drawing, keeping, record, replaying
+from .edits import crossed_values, mutated_values, mutation_sites
+from .enumeration import Size, measure, walk
+from .errors import ReplayError, SpaceError
+from .registry import Registry
+from .specs import TensorSpec
+
+MUTATION_TRIES = 16
+
+SPACES = Registry("space", ("archwright.search_space.spaces",))
+
+
+class NoNeighbour(SpaceError):
+    """Every edit tried on a trace gave the same network."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A named function ``choose -> Architecture``.
+
+    The function may take a second argument named ``input``: the task's :class:`TensorSpec`, so that a question is asked only
+    where it means something (a patch size only for images). Further keyword arguments are the space's own parameters.
+
+    >>> from archwright.search_space.architecture import Architecture, Node
+    >>> @space("one-knob")
+    ... def one_knob(choose):
+    ...     return Architecture((Node("x", "input"), Node("a", "test-op", ("x",), {"k": choose.integer("k", 1, 3)})), "a")
+    >>> one_knob.size()
+    Size(count=3.0, standard_error=0.0)
+    """
+
+    name: str
+    function: Callable[..., Architecture]
+    layouts: tuple[str, ...] = ()
+    input: TensorSpec | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", inspect.getdoc(self.function))
+        object.__setattr__(self, "__module__", self.function.__module__)
+        object.__setattr__(self, "__qualname__", self.function.__qualname__)
+
+    def __call__(self, choose: Any, *args: Any, **kwargs: Any) -> Architecture:
+        """Use the space inside another one, as the plain function it is."""
+        return self.function(choose, *args, **kwargs)
+
+    def for_input(self, spec: TensorSpec) -> Space:
+        """This space for a task whose samples are ``spec``."""
+        if self.layouts and spec.layout not in self.layouts:
+            raise SpaceError(
+                f'The space "{self.name}" is made for {" or ".join(self.layouts)} data, but the task gives {spec}; choose another space.'
+            )
+        return replace(self, input=spec)
+
+    def with_params(self, **params: Any) -> Space:
+        """This space with some of its function's keyword arguments set."""
+        known = [name for name in inspect.signature(self.function).parameters if name != "input"][1:]
+        for name in params:
+            if name not in known:
+                raise SpaceError(f'The space "{self.name}" has no parameter "{name}"; it has {", ".join(known) or "none"}.')
+        return replace(self, params={**self.params, **params})
+
+    def run(self, answer: Answer) -> tuple[Architecture, Trace]:
+        """Run the function once, every question answered by ``answer(path, domain)``."""
+        keywords = dict(self.params)
+        if "input" in inspect.signature(self.function).parameters:
+            if self.input is None:
+                raise SpaceError(f'The space "{self.name}" asks for its task\'s input; call for_input(spec) first.')
+            keywords["input"] = self.input
+        built, trace = record(lambda choose: self.function(choose, **keywords), answer)
+        if not isinstance(built, Architecture):
+            got = type(built).__name__
+            raise SpaceError(f'The space "{self.name}" returned {got}; it must return an Architecture (see archwright.chain).')
+        return built, trace
+
+    def sample(self, rng: random.Random) -> tuple[Architecture, Trace]:
+        """Draw every choice: uniform per choice, which is not uniform per architecture."""
+        return self.run(drawing(rng))
+
+    def replay(self, trace: Trace | list[Choice]) -> Architecture:
+        """The architecture that ``trace`` names. Never draws.
+
+        Raises:
+            ReplayError: the space asks for a choice the trace lacks, does not permit its value, or never asks for one it holds.
+        """
+        built, seen = self.run(replaying(trace))
+        unused = {choice.path for choice in trace} - {choice.path for choice in seen}
+        if unused:
+            raise ReplayError(f'The space "{self.name}" never asked for the recorded choice "{min(unused)}"; the space has changed since.')
+        return built
+
+    def mutate(self, trace: Trace, rng: random.Random) -> tuple[Architecture, Trace]:
+        """A neighbour: one choice changed, or one element of a repeat inserted, deleted or swapped.
+
+        Values are kept wherever the edited run still permits them; the rest is drawn.
+
+        Raises:
+            NoNeighbour: 16 edits gave no other network.
+        """
+        parent = self.replay(trace).digest
+        if mutation_sites(trace):
+            for _ in range(MUTATION_TRIES):
+                child, child_trace = self.run(keeping(mutated_values(trace, rng), drawing(rng)))
+                if child.digest != parent:
+                    return child, child_trace
+        raise NoNeighbour(f'No edit of the trace gave another network of the space "{self.name}".')
+
+    def cross(self, left: Trace, right: Trace, rng: random.Random) -> tuple[Architecture, Trace]:
+        """A child of two traces: single choices from either parent, elements of a repeat taken whole around a cut point."""
+        return self.run(keeping(crossed_values(left, right, rng), drawing(rng)))
+
+    def enumerate(self) -> Iterator[tuple[Architecture, Trace]]:
+        """Every point of a finite space, depth first; needs no memory.
+
+        Raises:
+            SpaceError: a real without a step makes the space infinite; the message names the choice.
+        """
+        return walk(self.run)
+
+    def size(self, limit: int = 100_000, *, probes: int = 2000, seed: int = 0) -> Size:
+        """Number of traces: exact up to ``limit``, then an unbiased estimate with its standard error, or infinite."""
+        return measure(self.run, limit, probes, seed)
+
+
+def space(name: str | Callable[..., Architecture] | None = None, *, task: str | tuple[str, ...] = ()) -> Any:
+    """Register a function as a :class:`Space`; usable bare (``@space``) or with arguments.
+
+    Args:
+        name: registry name; by default the function's name in kebab-case.
+        task: the layout or layouts of input data the space serves (``image``, ``sequence``, ``table``); empty serves all.
+    """
+    if callable(name):
+        return space()(name)
+    layouts = (task,) if isinstance(task, str) else tuple(task)
+
+    def add(function: Callable[..., Architecture]) -> Space:
+        made = Space(name or function.__name__.replace("_", "-"), function, layouts)
+        SPACES.register(made.name, made)
+        return made
+
+    return add
