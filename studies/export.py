@@ -117,7 +117,7 @@ def load_network(folder: str | os.PathLike[str], *, plugins: Sequence[str | os.P
         data = json.loads((where / "architecture.json").read_text())
         weights = load_file(where / "model.safetensors")
     except (OSError, json.JSONDecodeError, SafetensorError) as error:
-        raise StudyError(f'The folder "{where}" holds no exported network ({error}); give a folder written by `archwright export`.') from None
+        raise StudyError(f'The folder "{where}" holds no exported network ({error}); give one written by `archwright export`.') from None
     architecture = Architecture.from_json(data)
     network = build(architecture, TensorSpec.from_json(data["input"]), OutputSpec.from_json(data["output_spec"]))
     try:
