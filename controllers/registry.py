@@ -1,0 +1,50 @@
+"""The registry of controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..search_space.choices import Domain
+from ..search_space.errors import ConfigError, did_you_mean
+from ..search_space.outcomes import Objective
+from ..search_space.protocols import Controller
+from ..search_space.registry import Registry
+from ..search_space.space import Space
+
+_HOME = "archwright.controllers"
+CONTROLLERS = Registry("controller", tuple(f"{_HOME}.{module}" for module in ("random_search", "evolution", "reinforce", "optuna_search")))
+
+
+def controller(name: str, *, knobs: Mapping[str, Domain] | None = None, paper: str = "") -> Callable[[Any], Any]:
+    """Register a class built as ``cls(space, objectives, *, seed, **knobs)`` as a controller.
+
+    Args:
+        name: kebab-case name used in configurations.
+        knobs: its keyword arguments with their domains, for ``archwright list`` and for checking a configuration.
+        paper: title, year and arXiv number of the paper it is from.
+    """
+    return CONTROLLERS.decorator(name, knobs=knobs, paper=paper)
+
+
+def make_controller(name: str, space: Space, objectives: Sequence[Objective], *, seed: int, **knobs: Any) -> Controller:
+    """The registered controller ``name`` for one study.
+
+    Raises:
+        RegistryError: no controller has this name.
+        ConfigError: a knob is unknown or its value outside its domain.
+    """
+    entry = CONTROLLERS[name]
+    check_knobs(name, knobs, entry.knobs)
+    return entry.obj(space, tuple(objectives), seed=seed, **knobs)
+
+
+def check_knobs(name: str, given: Mapping[str, Any], known: Mapping[str, Domain]) -> None:
+    """Raise ConfigError unless every knob given is known and permitted; a mapping's contents are its controller's own matter."""
+    for knob, value in given.items():
+        if isinstance(value, Mapping):
+            continue
+        if knob not in known:
+            raise ConfigError(f'The controller "{name}" has no knob "{knob}"; {did_you_mean(knob, known)}')
+        if not known[knob].permits(value):
+            raise ConfigError(f'The knob "{knob}" of the controller "{name}" was given {value!r}, which {known[knob]} does not permit.')
