@@ -1,0 +1,125 @@
+"""Which implementation of a kernel serves a call, and why.
+
+In order of precedence: the ``backend=`` argument, the innermost ``with use(...)``, the variable ``ARCHWRIGHT_KERNELS``, ``auto``.
+A setting is a backend or ``auto``, then exceptions per kernel: ``fast``, ``auto,scan=reference``. ``auto`` takes the fast PyTorch
+path on a CPU and in float64, Triton on CUDA where it can serve. A backend that was asked for by name and cannot serve raises
+:class:`BackendError` with the reason; it never falls back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from .spec import KERNELS, KernelSpec
+
+BACKENDS = ("fast", "reference", "triton")
+VARIABLE = "ARCHWRIGHT_KERNELS"
+
+_pinned: ContextVar[str | None] = ContextVar("archwright_kernels", default=None)
+_log = logging.getLogger(__name__)
+
+
+class BackendError(RuntimeError):
+    """A backend was asked for that does not exist or cannot serve the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The backend that serves a call, and why."""
+
+    backend: str
+    reason: str
+
+
+@contextmanager
+def use(setting: str) -> Iterator[None]:
+    """Pin the backend of every kernel called inside: ``with use("reference"):`` or ``with use("auto,scan=fast"):``."""
+    parse(setting)
+    token = _pinned.set(setting)
+    try:
+        yield
+    finally:
+        _pinned.reset(token)
+
+
+@lru_cache(maxsize=64)
+def parse(setting: str) -> dict[str, str]:
+    """The setting by kernel name; the default stands under ``"*"``.
+
+    >>> parse("auto,scan=fast")
+    {'*': 'auto', 'scan': 'fast'}
+
+    Raises:
+        BackendError: a part names no backend or no kernel.
+    """
+    chosen = {"*": "auto"}
+    for part in filter(None, (piece.strip() for piece in setting.split(","))):
+        kernel, _, backend = part.rpartition("=")
+        if backend not in ("auto", *BACKENDS):
+            raise BackendError(f'The kernel setting "{setting}" names "{backend}"; backends are auto, {", ".join(BACKENDS)}.')
+        if kernel and kernel not in KERNELS:
+            raise BackendError(f'The kernel setting "{setting}" names the kernel "{kernel}"; kernels are {", ".join(KERNELS)}.')
+        chosen[kernel or "*"] = backend
+    return chosen
+
+
+def choose(spec: KernelSpec, *args: torch.Tensor | None, backend: str | None = None) -> Decision:
+    """The backend for one call of ``spec`` on ``args``.
+
+    Raises:
+        BackendError: the backend asked for cannot serve this call; the message says why.
+    """
+    asked, where = _asked(spec.name, backend)
+    decision = _automatic(spec, args) if asked == "auto" else _forced(spec, args, asked, where)
+    _log_once(spec.name, decision)
+    return decision
+
+
+def explain(name: str, *args: torch.Tensor | None, backend: str | None = None) -> Decision:
+    """The backend that kernel ``name`` would use for these arguments, and the reason."""
+    return choose(KERNELS[name], *args, backend=backend)
+
+
+def _asked(name: str, backend: str | None) -> tuple[str, str]:
+    if backend is not None:
+        setting, where = backend, "the argument backend"
+    elif (pinned := _pinned.get()) is not None:
+        setting, where = pinned, "use(...)"
+    else:
+        setting, where = os.environ.get(VARIABLE, "auto"), VARIABLE
+    chosen = parse(setting)
+    return chosen.get(name, chosen["*"]), where
+
+
+def _forced(spec: KernelSpec, args: tuple[torch.Tensor | None, ...], asked: str, where: str) -> Decision:
+    refusal = spec.supports(*args) if asked == "triton" else None
+    if refusal is not None:
+        raise BackendError(f'The kernel "{spec.name}" cannot use the backend "{asked}" that {where} asks for: {refusal}')
+    return Decision(asked, f"asked for by {where}")
+
+
+def _automatic(spec: KernelSpec, args: tuple[torch.Tensor | None, ...]) -> Decision:
+    tensors = [arg for arg in args if arg is not None]
+    if not tensors[0].is_cuda:
+        return Decision("fast", f"the tensors are on {tensors[0].device.type}")
+    if any(tensor.dtype == torch.float64 for tensor in tensors):
+        return Decision("fast", "float64")
+    refusal = spec.supports(*args)
+    if refusal is not None:
+        return Decision("fast", f"Triton cannot serve: {refusal}")
+    if tensors[1].numel() < spec.min_work:
+        return Decision("fast", f"fewer than {spec.min_work} elements")
+    return Decision("triton", "CUDA tensors that Triton can serve")
+
+
+@lru_cache(maxsize=1024)
+def _log_once(name: str, decision: Decision) -> None:
+    _log.debug('kernel "%s" uses %s: %s', name, decision.backend, decision.reason)
