@@ -10,7 +10,7 @@ from typing import Any
 from ..search_space.choices import Domain, Integer, OneOf, Real
 from ..search_space.errors import RegistryError, did_you_mean
 from ..search_space.plugins import load_plugin
-from ..search_space.registry import Entry, Registry
+from ..search_space.registry import Entry
 
 _REGISTRIES = {
     "spaces": ("search_space.space", "SPACES"),
@@ -44,19 +44,21 @@ def _facts(kind: str) -> list[dict[str, Any]]:
         return [{"name": name, "summary": _preset_summary(load_config(path))} for name, path in presets().items()]
     module, attribute = _REGISTRIES[kind]
     registry = getattr(import_module(f"..{module}", __package__), attribute)
-    return [_entry(registry[name]) if isinstance(registry, Registry) else {"name": name, "summary": _summary(registry[name])} for name in registry]
+    return [_entry(name, registry[name]) for name in registry]
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
-    facts: dict[str, Any] = {"name": entry.name, "summary": _summary(entry.obj)}
+def _entry(name: str, entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, Entry):
+        return {"name": name, "summary": _summary(entry)}
+    facts: dict[str, Any] = {"name": name, "summary": _summary(entry.obj)}
     if entry.knobs:
         facts["knobs"] = {name: domain_text(domain) for name, domain in entry.knobs.items()}
     if entry.paper:
         facts["paper"] = entry.paper
-    for name in ("kind", "layouts", "norm"):
-        value = getattr(entry.facts, name, None)
+    for fact in ("kind", "layouts", "norm"):
+        value = getattr(entry.facts, fact, None)
         if value:
-            facts[name] = list(value) if isinstance(value, tuple) else value
+            facts[fact] = list(value) if isinstance(value, tuple) else value
     return facts
 
 
