@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import operator
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..search_space.errors import StudyError, did_you_mean
-from .tracking import DIGEST, FOLDER, ROLE, STATUS, STUDY, TRIAL, connect, default_uri, runs_of
+from .tracking import DIGEST, FOLDER, ROLE, STATUS, STUDY, TRIAL, connect, runs_of, study_key
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -88,10 +86,10 @@ def best_trials(
     study: str,
     order: Sequence[tuple[str, str]],
     *,
+    identity: str,
+    uri: str,
     top: int | None = 5,
     where: str | None = None,
-    uri: str | None = None,
-    runs: str | os.PathLike[str] = "runs",
     statuses: Sequence[str] = ("completed",),
 ) -> list[TrialRow]:
     """The best trials of a study, best first.
@@ -99,26 +97,21 @@ def best_trials(
     Args:
         study: the study's name (its MLflow experiment).
         order: (metric, ``max`` or ``min``) pairs, the first decides.
+        identity: the creation stamp that tells the study from an earlier one of its name.
+        uri: tracking URI.
         top: how many at most; None gives all.
-        where: conditions, see :func:`parse_where`; metrics are compared in MLflow, numbers of choices here.
-        uri: tracking URI; by default the database in ``runs``.
-        runs: the folder of all studies.
+        where: conditions, see :func:`parse_where`; metrics are compared in MLflow, choices here.
         statuses: which trials count; stopped ones hold last-seen values only.
 
     Raises:
         StudyError: the study is unknown, or a condition names neither a metric nor a choice.
     """
-    if uri is None and not (Path(runs) / "mlflow.db").exists():
-        raise StudyError(f'There is no tracking database in "{runs}"; run a study there first, or give the folder it ran in.')
-    client = connect(uri or default_uri(runs))
+    client = connect(uri)
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         names = [found.name for found in client.search_experiments() if found.name != "Default"]
         raise StudyError(f'MLflow knows no study "{study}"; {did_you_mean(study, names)}')
-    latest = next(iter(runs_of(client, [experiment.experiment_id], f"tags.`{ROLE}` = 'study'", ["attributes.start_time DESC"], 1)), None)
-    if latest is None:
-        return []
-    scope = [f"tags.`{STUDY}` = '{latest.data.tags[STUDY]}'", f"tags.`{ROLE}` = 'trial'"]
+    scope = [f"tags.`{STUDY}` = '{study_key(study, identity)}'", f"tags.`{ROLE}` = 'trial'"]
     sorting = [f"metrics.`{metric}` {'DESC' if direction == 'max' else 'ASC'}" for metric, direction in order]
     conditions = parse_where(where) if where else []
     filters, here = _split(conditions, client, experiment.experiment_id, scope)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..search_space.architecture import Architecture
 from ..search_space.choices import Trace
 from ..search_space.errors import StudyError, did_you_mean
 from ..search_space.outcomes import Report
 from .journal import read_journal
 from .leaderboard import ranked
 from .ledger import Ledger, Trial
-from .study import ARCHITECTURE, trial_folder
 
 
 def find_study(name: str | None, runs: str | os.PathLike[str] = "runs") -> Path:
@@ -64,12 +62,3 @@ def trial_history(folder: Path, number: int) -> tuple[Trace, list[Report]]:
         elif event.get("n") == number and event["event"] == "report":
             reports.append(Report.from_json(event))
     return trace, reports
-
-
-def architecture_of(folder: Path, number: int) -> Architecture:
-    """The architecture of a trial that was started."""
-    path = trial_folder(folder, number) / ARCHITECTURE
-    try:
-        return Architecture.from_json(path.read_text())
-    except OSError:
-        raise StudyError(f"Trial {number} left no architecture in {path}; it was never started.") from None

@@ -31,6 +31,11 @@ def default_uri(runs: str | os.PathLike[str]) -> str:
     return f"sqlite:///{Path(runs).absolute() / 'mlflow.db'}"
 
 
+def study_key(study: str, identity: str) -> str:
+    """What marks every run of one study: its name and creation stamp."""
+    return f"{study}@{identity}"
+
+
 def connect(uri: str) -> Any:
     """An ``MlflowClient`` for ``uri``, without MLflow's chatter and without telemetry.
 
@@ -68,7 +73,7 @@ class MlflowTracker:
     def __init__(
         self, study: str, identity: str, folder: Path, uri: str, artifacts: Path | None = None, config: Mapping[str, Any] | None = None
     ) -> None:
-        self._key = f"{study}@{identity}"
+        self._key = study_key(study, identity)
         self._folder = folder
         self._client = connect(uri)
         self._experiment = _experiment(self._client, study, artifacts)

@@ -6,18 +6,16 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..search_space.architecture import Architecture
 from ..search_space.outcomes import Report
 from .leaderboard import leaderboard, leaderboard_table, look_further, ranked
-from .lock import holder
+from .lock import is_running
 from .query import TrialRow
-from .records import all_studies, architecture_of, chosen_trial, find_study, trial_history
+from .records import all_studies, chosen_trial, find_study, trial_history
+from .result import StudyResult
 from .study import read_ledger
-
-if TYPE_CHECKING:
-    from .run import StudyResult
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -30,11 +28,10 @@ def status_rows(study: str | None, runs: str) -> list[dict[str, Any]]:
 
 def _status(folder: Path) -> dict[str, Any]:
     ledger = read_ledger(folder)
-    holding = holder(folder)
-    state = "finished" if ledger.ended is not None else ("running" if holding else "interrupted")
+    state = "finished" if ledger.ended is not None else ("running" if is_running(folder) else "interrupted")
     best = ranked(ledger.trials.values(), ledger.objectives)[:1]
     row: dict[str, Any] = {"study": folder.name, "state": state, "trials": ledger.evaluated, "wanted": ledger.wanted}
-    row |= {status: count for status, count in ledger.counts.items()} | {"running": len(ledger.running)}
+    row |= ledger.counts | {"running": len(ledger.running)}
     if best and best[0].outcome:
         row |= {"best_trial": best[0].number}
         row |= {f"best_{o.metric}": best[0].outcome.metrics.get(o.metric) for o in ledger.objectives}
@@ -91,7 +88,7 @@ def trial_facts(study: str | None, number: int | None, runs: str) -> tuple[dict[
     folder = find_study(study, runs)
     ledger = read_ledger(folder)
     trial = chosen_trial(ledger, number, folder.name)
-    architecture = architecture_of(folder, trial.number)
+    architecture = StudyResult(folder, ledger).architecture(trial.number)
     trace, reports = trial_history(folder, trial.number)
     facts: dict[str, Any] = {"study": folder.name, "trial": trial.number, "digest": trial.digest}
     facts |= {"status": trial.outcome.status if trial.outcome else "running"}
@@ -157,7 +154,8 @@ def study_summary(result: StudyResult, quiet: bool = False) -> Any:
     parts: list[Any] = [leaderboard_table(rows, ledger.objectives, title=f"{result.folder.name}: the best of {ledger.evaluated} trials")]
     if not quiet:
         parts += [Text(line) for line in _story(result)]
-        parts += ["", Text("look further", style="bold"), *(Text(f"  {line}") for line in look_further(str(result.folder), rows[0]["trial"]))]
+        further = look_further(str(result.folder), rows[0]["trial"])
+        parts += ["", Text("look further", style="bold"), *(Text(f"  {line}") for line in further)]
     return Group(*parts)
 
 
@@ -183,7 +181,7 @@ def _number(value: Any) -> str:
 
 def _choices(choices: Mapping[str, str]) -> str:
     """The choices of a trace on one line, elements of repeats grouped: ``width 32 · gru+mlp ×2``."""
-    single = [f"{path.rsplit('/', 1)[-1]} {value}" for path, value in choices.items() if not any(part.isdigit() for part in path.split("/"))]
+    single = [f"{path} {value}" for path, value in choices.items() if not any(part.isdigit() for part in path.split("/"))]
     groups: dict[str, list[str]] = {}
     for path, value in choices.items():
         parts = path.split("/")
