@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from torch import Tensor
 from .dispatch import choose
 from .spec import KERNELS, Inputs, KernelSpec
 
+Item = TypeVar("Item")
 Run = tuple[Tensor, Tensor]
 Gradients = tuple[Tensor | None, Tensor, Tensor | None]
 
@@ -145,57 +146,105 @@ def _shifted(tensor: Tensor, entering: Tensor, towards_past: bool) -> Tensor:
 
 
 def fast(a: Tensor, x: Tensor, h0: Tensor | None = None, *, reverse: bool = False) -> Run:
-    """Chunks of 16 or 32 steps run side by side, then the states between chunks are added: about 3 sqrt(steps) tensor operations."""
+    """Chunks of 16 or 32 steps run side by side, then the states between chunks are let in: about 3 sqrt(steps) tensor operations."""
     return reference(a, x, h0, reverse=reverse) if x.numel() == 0 else _Scan.apply(a, x, h0, reverse, _FAST)
 
 
 def _fast_forward(a: Tensor, x: Tensor, h0: Tensor | None, reverse: bool) -> Run:
-    batch, steps, width = x.shape
     dtype = accumulate_dtype(a, x, h0)
-    chunk = steps if steps <= 32 else 16 if steps <= 512 else 32
-    gates, states = _chunked(a, chunk, 1.0, dtype), _chunked(x, chunk, 0.0, dtype)
-    start = states.new_zeros(batch, width) if h0 is None else h0.to(dtype)
-    _scan_chunks(gates, states, start, reverse)
-    h = states.permute(2, 1, 0, 3).reshape(batch, -1, width)[:, :steps]
-    last = h[:, 0 if reverse else -1]
-    return h.to(x.dtype).contiguous(), last.clone()
+    gates, states = _time_major(a, dtype), _time_major(x, dtype)
+    start = states.new_zeros(states.shape[1:]) if h0 is None else h0.to(dtype)
+    _scan_in_place(gates, states, start, reverse)
+    last = states[0 if reverse else -1].clone()
+    return _batch_major(states, x.dtype, gates), last
 
 
-def _chunked(tensor: Tensor, chunk: int, fill: float, dtype: torch.dtype) -> Tensor:
-    """(batch, steps, width) as a new (chunk, chunks, batch, width), the last chunk filled up with ``fill``."""
-    batch, steps, width = tensor.shape
-    whole, rest = divmod(steps, chunk)
-    buffer = torch.empty((chunk, whole + (rest > 0), batch, width), dtype=dtype, device=tensor.device)
-    target = buffer.permute(2, 1, 0, 3)
-    target[:, :whole].copy_(tensor[:, : whole * chunk].unflatten(1, (whole, chunk)))
-    if rest:
-        target[:, whole, :rest].copy_(tensor[:, whole * chunk :])
-        target[:, whole, rest:].fill_(fill)
-    return buffer
-
-
-def _scan_chunks(gates: Tensor, states: Tensor, start: Tensor, reverse: bool) -> None:
-    """Overwrite ``states`` by the recurrence's; ``gates`` by their running products within each chunk. Both (chunk, chunks, B, D)."""
-    direction = -1 if reverse else 1
-    gate_at, state_at = gates.unbind(0)[::direction], states.unbind(0)[::direction]
-    for (gate_before, state_before), (gate, state) in pairwise(zip(gate_at, state_at, strict=True)):
-        state.addcmul_(gate, state_before)
-        gate.mul_(gate_before)
-    entering = torch.empty_like(state_at[-1])
-    carry = start
-    for into, gate, state in zip(*(t.unbind(0)[::direction] for t in (entering, gate_at[-1], state_at[-1])), strict=True):
-        into.copy_(carry)
-        carry = torch.addcmul(state, gate, carry)
-    states.addcmul_(gates, entering)
-
-
-def _fast_backward(
-    a: Tensor, h0: Tensor | None, h: Tensor, dh: Tensor, dlast: Tensor | None, reverse: bool, wants_a: bool
-) -> Gradients:
-    return backward_by_scan(_fast_forward, a, h0, h, dh, dlast, reverse, wants_a)
+def _fast_backward(a: Tensor, h0: Tensor | None, h: Tensor, dh: Tensor, dlast: Tensor | None, reverse: bool, wants_a: bool) -> Gradients:
+    """The other direction over views that are one step apart, so that nothing is shifted in memory."""
+    dtype = accumulate_dtype(a, h, h0)
+    gates, g = _time_major(a, dtype), _time_major(dh, dtype)
+    early, late = slice(None, -1), slice(1, None)
+    first, final, before, after = (-1, 0, late, early) if reverse else (0, -1, early, late)
+    if dlast is not None:
+        g[final] += dlast
+    dh0 = None if h0 is None else gates[first].clone()
+    _scan_in_place(gates[after], g[before], g[final], not reverse)
+    if dh0 is not None and h0 is not None:
+        dh0 = (dh0 * g[first]).to(h0.dtype)
+    dx = _batch_major(g, h.dtype, gates)
+    if not wants_a:
+        return None, dx, dh0
+    da = _reused(g, a.shape, a.dtype)
+    torch.mul(dx[:, after], h[:, before], out=da[:, after])
+    torch.mul(dx[:, first], 0.0 if h0 is None else h0, out=da[:, first])
+    return da, dx, dh0
 
 
 _FAST = _Core(_fast_forward, _fast_backward)
+
+
+def _time_major(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """(batch, steps, width) as a new contiguous (steps, batch, width)."""
+    batch, steps, width = tensor.shape
+    return torch.empty((steps, batch, width), dtype=dtype, device=tensor.device).copy_(tensor.transpose(0, 1))
+
+
+def _batch_major(tensor: Tensor, dtype: torch.dtype, spent: Tensor) -> Tensor:
+    """(steps, batch, width) as a contiguous (batch, steps, width), in the memory of ``spent``."""
+    steps, batch, width = tensor.shape
+    return _reused(spent, (batch, steps, width), dtype).copy_(tensor.transpose(0, 1))
+
+
+def _reused(spent: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor in the memory of ``spent`` if the dtype allows: fresh pages cost more than the arithmetic."""
+    return spent.view(shape) if spent.dtype == dtype else torch.empty(shape, dtype=dtype, device=spent.device)
+
+
+def _scan_in_place(gates: Tensor, states: Tensor, start: Tensor, reverse: bool) -> None:
+    """Turn inputs into ``states``, (steps, batch, width); ``gates`` are overwritten by running products."""
+    steps = len(states)
+    if steps <= 32:
+        for gate, state in zip(_directed(gates.unbind(0), reverse), _directed(states.unbind(0), reverse), strict=True):
+            start = state.addcmul_(gate, start)
+        return
+    chunk = 16 if steps <= 512 else 32
+    _chunks_from_zero(gates, states, chunk, reverse)
+    _let_in(gates, states, start, chunk, reverse)
+
+
+def _chunks_from_zero(gates: Tensor, states: Tensor, chunk: int, reverse: bool) -> None:
+    """Run every chunk from a zero state, all chunks at once; ``gates`` become their running products within each chunk.
+
+    Step c of every chunk is the strided view ``[c::chunk]``; the last chunk may be short, so later views may be one shorter.
+    """
+    at = _directed([(gates[c::chunk], states[c::chunk]) for c in range(chunk)], reverse)
+    for (gate_before, state_before), (gate, state) in pairwise(at):
+        if len(state) != len(state_before):
+            both = min(len(state), len(state_before))
+            state, state_before, gate, gate_before = state[:both], state_before[:both], gate[:both], gate_before[:both]
+        state.addcmul_(gate, state_before)
+        gate.mul_(gate_before)
+
+
+def _let_in(gates: Tensor, states: Tensor, start: Tensor, chunk: int, reverse: bool) -> None:
+    """Carry the state from chunk to chunk, and add what enters each times the running product of its gates."""
+    steps, batch, width = states.shape
+    chunks, whole = -(-steps // chunk), steps // chunk
+    entering = states.new_empty(chunks, batch, width)
+    into = _directed(entering.unbind(0), reverse)
+    exits = slice(chunk, None, chunk) if reverse else slice(chunk - 1, (chunks - 1) * chunk, chunk)
+    into[0].copy_(start)
+    gate_at, state_at = (_directed(tensor[exits].unbind(0), reverse) for tensor in (gates, states))
+    for (before, after), gate, state in zip(pairwise(into), gate_at, state_at, strict=True):
+        torch.addcmul(state, gate, before, out=after)
+    body, tail = slice(None, whole * chunk), slice(whole * chunk, None)
+    states[body].unflatten(0, (whole, chunk)).addcmul_(gates[body].unflatten(0, (whole, chunk)), entering[:whole, None])
+    if whole < chunks:
+        states[tail].addcmul_(gates[tail], entering[whole])
+
+
+def _directed(items: Sequence[Item], reverse: bool) -> Sequence[Item]:
+    return items[::-1] if reverse else items
 
 
 # --- Triton ------------------------------------------------------------------------------------------------------------

@@ -116,9 +116,7 @@ def forward(a: Tensor, x: Tensor, h0: Tensor | None, reverse: bool) -> Run:
     return h, last
 
 
-def backward(
-    a: Tensor, h0: Tensor | None, h: Tensor, dh: Tensor, dlast: Tensor | None, reverse: bool, wants_a: bool
-) -> Gradients:
+def backward(a: Tensor, h0: Tensor | None, h: Tensor, dh: Tensor, dlast: Tensor | None, reverse: bool, wants_a: bool) -> Gradients:
     """da, dx, dh0 in the dtypes of a, h (which is x's) and h0."""
     a, dh = a.contiguous(), dh.contiguous()
     da = torch.empty_like(a) if wants_a else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-Implementation = Callable[..., tuple[torch.Tensor, ...]]
+Implementation = Callable[..., Any]
 
 
 @dataclass(frozen=True)
