@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..search_space.errors import StudyError
-from ..search_space.protocols import Job
 from . import launch
 from .config import StudyConfig
 from .export import export_network, load_network
@@ -121,7 +120,8 @@ def export_trial(
     from safetensors.torch import load_file
 
     from ..evaluators.tasks import load_task
-    from ..search_space.plugins import load_job_plugins
+    from .config import make_config
+    from .parts import assemble
 
     folder = find_study(study, runs)
     ledger = read_ledger(folder)
@@ -131,10 +131,9 @@ def export_trial(
     if not weights.exists():
         status = chosen.outcome.status if chosen.outcome else "running"
         raise StudyError(f'Trial {chosen.number} of "{folder.name}" is {status} and left no final weights; export a completed one.')
-    plugins = _plugins_of(launch.reassemble(folder).template)
-    load_job_plugins(plugins)
     config = ledger.header["config"]
-    task = load_task({"name": config["task"]["name"], "params": config["task"]["params"]})
+    template = assemble(make_config(config)).template
+    task = load_task(template["task"])
     facts = {
         "digest": chosen.digest,
         "study": folder.name,
@@ -151,13 +150,9 @@ def export_trial(
         load_file(weights),
         samples,
         facts=facts,
-        plugins=plugins,
+        plugins=template["plugins"],
         onnx=onnx,
     )
-
-
-def _plugins_of(template: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return template.get("plugins", ())
 
 
 def run_study(what: What, *, quiet: bool = False, **fields: Any) -> StudyResult:
