@@ -1,0 +1,290 @@
+"""The one configuration of a study: the same fields in YAML and in Python, validated whole before anything starts."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ..search_space.errors import ConfigError
+from ..search_space.outcomes import Objective
+from .config_text import Source, parse_yaml, sentence_for
+
+PRESETS = Path(__file__).parent / "presets"
+KNOWN_METRICS = ("params", "flops", "activation_bytes", "latency")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_BOUND = re.compile(r"\s*(<=|>=)\s*(\S+)\s*")
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Seconds = Annotated[float, Field(strict=True, gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Named(_Strict):
+    """A registered name with its parameters: ``digits``, ``{name: evolution, population: 20}`` or ``{name: .., params: {..}}``."""
+
+    name: Annotated[str, Field(strict=True, min_length=1)]
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"name": given}
+        if isinstance(given, Mapping) and "name" in given:
+            extra = {key: value for key, value in given.items() if key not in ("name", "params")}
+            params = given.get("params") or {}
+            return {"name": given["name"], "params": {**params, **extra} if isinstance(params, Mapping) else params}
+        return given
+
+
+class Bounds(_Strict):
+    """The permitted range of a metric: ``{max: 1e5}``, ``{min: 10, max: 20}`` or ``"<= 1e5"``."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sign(cls, given: Any) -> Any:
+        if isinstance(given, str) and (match := _BOUND.fullmatch(given)):
+            return {"max" if match[1] == "<=" else "min": match[2]}
+        if isinstance(given, str | int | float):
+            raise ValueError('a bound like "<= 1e5" or {max: 1e5}')
+        return given
+
+    @model_validator(mode="after")
+    def _some(self) -> Bounds:
+        if self.min is None and self.max is None:
+            raise ValueError('a bound like "<= 1e5" or {max: 1e5}')
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"a range that is not empty (min {self.min:g} is above max {self.max:g})")
+        return self
+
+    def broken_by(self, metric: str, value: float) -> str | None:
+        """The sentence for a value outside the range, else None."""
+        if self.max is not None and not value <= self.max:
+            return f"{metric} {value:g} is above {self.max:g}"
+        if self.min is not None and not value >= self.min:
+            return f"{metric} {value:g} is below {self.min:g}"
+        return None
+
+
+class ObjectiveConfig(_Strict):
+    """A metric and its direction: ``{metric: val_rmse, direction: min}``, or ``"val_accuracy"`` and ``"-val_rmse"``."""
+
+    metric: Annotated[str, Field(strict=True, min_length=1)]
+    direction: Literal["max", "min"] = "max"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sign(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"metric": given.lstrip("+-"), "direction": "min" if given.startswith("-") else "max"}
+        return given
+
+    def objective(self) -> Objective:
+        return Objective(self.metric, self.direction)
+
+
+class RayConfig(_Strict):
+    """``address`` of a running cluster; None starts one on this machine."""
+
+    address: str | None = None
+
+
+class TrackingConfig(_Strict):
+    """``uri`` of an MLflow server or store (default: ``mlflow.db`` beside the studies); ``off`` turns tracking off."""
+
+    uri: str | None = None
+    off: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, given: Any) -> Any:
+        if given in (False, "off", None):  # YAML reads the bare word off as false
+            return {"off": True}
+        if given is True:
+            return {}
+        if isinstance(given, str):
+            return {"uri": given}
+        if isinstance(given, Mapping) and False in given:  # ... as a key too
+            return {("off" if key is False else key): value for key, value in given.items()}
+        return given
+
+
+def _listed(given: Any) -> Any:
+    return [given] if isinstance(given, str | Mapping) else given
+
+
+class StudyConfig(_Strict):
+    """Everything a study is made from.
+
+    Args:
+        name: the study's folder in ``folder``; by default made from space and task, numbered if taken.
+        space: a registered space or ``file.py:function``, with parameters.
+        task: a registered task with parameters.
+        controller: who chooses next, with knobs.
+        evaluator: who says how good a candidate is.
+        objectives: metrics to make large (``val_accuracy``) or small (``-params``); by default the task's.
+        constraints: metric known before training (params, flops, activation_bytes, latency) to its bounds.
+        measure: metrics computed of every candidate before training, besides those that objectives and constraints name.
+        trials: candidates to evaluate; duplicates and infeasible ones do not count.
+        epochs: budget of one candidate.
+        stopper: who ends hopeless candidates early; null for nobody. By default ``predictive-termination`` for one objective.
+        predictor: what the stopper predicts with; by default its own.
+        seed: of everything.
+        engine: ``inline`` (this process), ``ray`` (workers) or ``tune`` (Ray Tune).
+        workers: candidates side by side.
+        gpus: GPUs per worker, fractions allowed.
+        threads: CPU threads per worker; by default its share of the cores.
+        time_limit: seconds a candidate may take in all.
+        ray: the cluster.
+        tracking: MLflow.
+        folder: where studies live.
+        plugins: Python files, modules or installed entry points that register things.
+        top: how many winners are tested on the test split.
+    """
+
+    name: str | None = None
+    space: Named
+    task: Named | None = None
+    controller: Named = Field(default_factory=lambda: Named(name="evolution"))
+    evaluator: Named = Field(default_factory=lambda: Named(name="train"))
+    objectives: Annotated[tuple[ObjectiveConfig, ...], BeforeValidator(_listed)] = ()
+    constraints: dict[str, Bounds] = Field(default_factory=dict)
+    measure: tuple[str, ...] = ("params", "flops")
+    trials: Count = 40
+    epochs: Count = 12
+    stopper: Named | None = None
+    predictor: Named | None = None
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    engine: Literal["inline", "ray", "tune"] = "inline"
+    workers: Count = 1
+    gpus: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    threads: Count = 1
+    time_limit: Seconds | None = None
+    ray: RayConfig = Field(default_factory=RayConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    folder: str = "runs"
+    plugins: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    top: Annotated[int, Field(strict=True, ge=0)] = 3
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        """The defaults that depend on other fields or on the machine; written out, so that a resumed study keeps them."""
+        if not isinstance(given, Mapping):
+            return given
+        filled, cores = dict(given), os.cpu_count() or 1
+        if filled.get("workers") is None:
+            filled["workers"] = 1 if filled.get("engine", "inline") == "inline" else cores
+        if filled.get("threads") is None and isinstance(filled["workers"], int):
+            filled["threads"] = max(1, cores // max(1, filled["workers"]))
+        evaluator = filled.get("evaluator", "train")
+        trains = (evaluator.get("name") if isinstance(evaluator, Mapping) else evaluator) == "train"
+        if "stopper" not in filled and trains and len(_listed(filled.get("objectives")) or [0]) == 1:
+            filled["stopper"] = "predictive-termination"
+        return filled
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str | None) -> str | None:
+        if name is not None and not _NAME.fullmatch(name):
+            raise ValueError('a folder\'s name of letters, digits, ".", "_" and "-"')
+        return name
+
+    @field_validator("constraints", mode="before")
+    @classmethod
+    def _known_metrics(cls, given: Any) -> Any:
+        return _check_metrics(given, "constrained")
+
+    @field_validator("measure", mode="before")
+    @classmethod
+    def _measurable(cls, given: Any) -> Any:
+        return _check_metrics(given, "measured")
+
+    @model_validator(mode="after")
+    def _together(self) -> StudyConfig:
+        metrics = [objective.metric for objective in self.objectives]
+        if len(set(metrics)) < len(metrics):
+            raise ValueError(f"objectives that differ; the metric {metrics} is named twice")
+        if self.engine == "inline" and self.workers != 1:
+            raise ValueError(f"workers: 1 with engine: inline, or engine: ray for workers: {self.workers}")
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+    def changed(self, **fields: Any) -> StudyConfig:
+        """The same configuration with some fields replaced, validated anew."""
+        return make_config({**self.to_json(), **fields})
+
+
+def _check_metrics(given: Any, what: str) -> Any:
+    for metric in given if isinstance(given, Mapping | list | tuple) else ():
+        if metric not in KNOWN_METRICS:
+            raise ValueError(f'metrics that can be {what} before training ({", ".join(KNOWN_METRICS)}), which "{metric}" is not')
+    return given
+
+
+def make_config(fields: Mapping[str, Any], source: Source | None = None) -> StudyConfig:
+    """Validate ``fields``.
+
+    Raises:
+        ConfigError: one sentence for the first fault: field, place, what was expected and given, the nearest name.
+    """
+    try:
+        return StudyConfig.model_validate(dict(fields))
+    except ValidationError as error:
+        raise ConfigError(sentence_for(error, StudyConfig, source or Source("the configuration"))) from None
+
+
+def load_config(what: str | os.PathLike[str] | Mapping[str, Any] | StudyConfig, **overrides: Any) -> StudyConfig:
+    """A configuration from a preset's name, a YAML file, a mapping of fields, or another configuration; ``overrides`` win."""
+    if isinstance(what, StudyConfig):
+        return what.changed(**overrides) if overrides else what
+    if isinstance(what, Mapping):
+        return make_config({**what, **overrides})
+    path = _find(what)
+    fields, source = parse_yaml(path)
+    for field in ("plugins", "space"):
+        if field in fields and field not in overrides:
+            fields[field] = _beside(fields[field], path.parent)
+    return make_config({**fields, **overrides}, source)
+
+
+def presets() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+
+
+def _find(what: str | os.PathLike[str]) -> Path:
+    known = presets()
+    path = known.get(os.fspath(what), Path(what))
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ConfigError(f'"{what}" is a folder; give a preset ({", ".join(known)}) or a YAML file, or resume the study in it.')
+    raise ConfigError(f'There is no preset and no file "{what}"; the presets are {", ".join(known)}, a configuration ends in .yaml.')
+
+
+def _beside(given: Any, folder: Path) -> Any:
+    """References to Python files made independent of the working directory; those beside the YAML file are found there."""
+    if isinstance(given, list | tuple):
+        return [_beside(item, folder) for item in given]
+    if isinstance(given, Mapping) and "name" in given:
+        return {**given, "name": _beside(given["name"], folder)}
+    if not isinstance(given, str):
+        return given
+    path, colon, name = given.rpartition(":") if ".py:" in given else (given, "", "")
+    if not path.endswith(".py"):
+        return given
+    near = folder / path
+    return f"{near.resolve() if near.is_file() else Path(path).absolute()}{colon}{name}"

@@ -1,0 +1,292 @@
+"""From names in a configuration to the things they name, all of them made ready before anything starts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..search_space.architecture import Architecture
+from ..search_space.errors import ArchwrightError, ConfigError, did_you_mean
+from ..search_space.outcomes import Objective
+from ..search_space.plugins import describe, load_plugin, resolve
+from ..search_space.protocols import Controller, Job, Stopper
+from ..search_space.registry import Entry, Registry
+from ..search_space.seeds import generator
+from ..search_space.space import SPACES, Space
+from .config import KNOWN_METRICS, Bounds, Named, StudyConfig
+
+Measure = Callable[[Architecture], dict[str, float]]
+PROBES = 5
+
+
+@dataclass
+class Parts:
+    """What a study is driven with.
+
+    Args:
+        space: bound to the task's input.
+        objectives: in order of importance.
+        controller: who chooses next.
+        stopper: who ends hopeless candidates; None for nobody.
+        seed: the study's seed.
+        measure: metrics of an architecture known before training.
+        constraints: bounds of such metrics.
+        template: a job with everything that all candidates share.
+        test: metrics of a trained candidate on the test split; None where the evaluator has none.
+    """
+
+    space: Space
+    objectives: tuple[Objective, ...]
+    controller: Controller
+    stopper: Stopper | None = None
+    seed: int = 0
+    measure: Measure = lambda architecture: {}
+    constraints: Mapping[str, Bounds] = field(default_factory=dict)
+    template: Mapping[str, Any] = field(default_factory=dict)
+    test: Callable[[Job], Mapping[str, float]] | None = None
+
+    def job(self, number: int, architecture: Mapping[str, Any], folder: str, reported: int = 0) -> Job:
+        return Job(number=number, architecture=architecture, folder=folder, reported=reported, seed=self.seed, **self.template)
+
+    def broken_constraint(self, known: Mapping[str, float]) -> str | None:
+        """The sentence for the first constraint that ``known`` breaks."""
+        for metric, bounds in self.constraints.items():
+            broken = bounds.broken_by(metric, known[metric])
+            if broken is not None:
+                return broken
+        return None
+
+
+def assemble(config: StudyConfig) -> Parts:
+    """Everything the configuration names.
+
+    Raises:
+        ArchwrightError: one sentence for whatever is unknown, does not fit together or cannot be imported.
+    """
+    modules = _Modules()
+    for plugin in config.plugins:
+        modules.add(load_plugin(plugin))
+    space = _space(config.space, modules)
+    task, task_spec = _task(config, modules)
+    if task is not None:
+        space = space.for_input(task.input)
+    objectives = _objectives(config, task)
+    evaluator = _evaluator(config, task is not None, modules)
+    device = _device(config)
+    measure = _measurer(config, task, objectives, device)
+    _probe(space, measure, config.seed)
+    return Parts(
+        space=space,
+        objectives=objectives,
+        controller=_controller(config, space, objectives, modules),
+        stopper=_stopper(config, objectives, modules),
+        seed=config.seed,
+        measure=measure,
+        constraints=config.constraints,
+        template={
+            "task": task_spec,
+            "evaluator": {"name": evaluator.name, "params": config.evaluator.params},
+            "budget": config.epochs,
+            "plugins": modules.described,
+            "threads": config.threads,
+            "device": device,
+        },
+        test=_tester(evaluator, task),
+    )
+
+
+def plugin_facts(parts: Parts) -> list[dict[str, str]]:
+    """Path and hash of every user file, for the journal; the text itself travels with the jobs only."""
+    return [{key: value for key, value in plugin.items() if key != "source"} for plugin in parts.template.get("plugins", ())]
+
+
+class _Modules:
+    """The user's modules, each described once."""
+
+    def __init__(self) -> None:
+        self.described: list[dict[str, str]] = []
+
+    def add(self, module: Any) -> None:
+        described = describe(module)
+        if described not in self.described:
+            self.described.append(described)
+
+
+def _entry(registry: Registry, named: Named, modules: _Modules) -> Entry:
+    """The entry called ``named.name``, or the one that ``file.py:object`` registers."""
+    if ".py:" not in named.name:
+        return registry[named.name]
+    obj, module = resolve(named.name)
+    modules.add(module)
+    for name in registry:
+        if registry[name].obj is obj:
+            return registry[name]
+    raise ConfigError(f'"{named.name}" is not registered as a {registry.kind}; decorate it with @{registry.kind}(...).')
+
+
+def _space(named: Named, modules: _Modules) -> Space:
+    if ".py:" in named.name:
+        found, module = resolve(named.name)
+        modules.add(module)
+        if not isinstance(found, Space) and not callable(found):
+            raise ConfigError(f'"{named.name}" is {type(found).__name__}; a space is a function from choices to an architecture.')
+        space = found if isinstance(found, Space) else Space(named.name.rpartition(":")[2].replace("_", "-"), found)
+    else:
+        space = SPACES[named.name].obj
+    return space.with_params(**named.params) if named.params else space
+
+
+def _task(config: StudyConfig, modules: _Modules) -> tuple[Any, dict[str, Any]]:
+    if config.task is None:
+        return None, {}
+    from ..evaluators.tasks import TASKS, load_task
+
+    entry = _entry(TASKS, config.task, modules)
+    _check_keywords("task", entry, config.task.params, 0)
+    spec = {"name": entry.name, "params": config.task.params}
+    return load_task(spec), spec
+
+
+def _objectives(config: StudyConfig, task: Any) -> tuple[Objective, ...]:
+    if config.objectives:
+        return tuple(objective.objective() for objective in config.objectives)
+    if task is None:
+        raise ConfigError("The study has no objectives and no task to take them from; give objectives, such as [val_accuracy].")
+    return (task.objective,)
+
+
+def _evaluator(config: StudyConfig, has_task: bool, modules: _Modules) -> Entry:
+    from ..evaluators.registry import EVALUATORS
+
+    entry = _entry(EVALUATORS, config.evaluator, modules)
+    _check_keywords("evaluator", entry, config.evaluator.params, 1)
+    if entry.name == "train" and not has_task:
+        raise ConfigError('The evaluator "train" needs a task; give one, such as "task: digits" (archwright list tasks).')
+    return entry
+
+
+def _controller(config: StudyConfig, space: Space, objectives: Sequence[Objective], modules: _Modules) -> Controller:
+    from ..controllers.registry import CONTROLLERS, make_controller
+
+    entry = _entry(CONTROLLERS, config.controller, modules)
+    knobs = config.controller.params
+    return _made("controller", lambda: make_controller(entry.name, space, objectives, seed=config.seed, **knobs), entry.name)
+
+
+def _stopper(config: StudyConfig, objectives: Sequence[Objective], modules: _Modules) -> Stopper | None:
+    if config.stopper is None:
+        return None
+    from ..predictors.registry import PREDICTORS, STOPPERS
+
+    entry = _entry(STOPPERS, config.stopper, modules)
+    knobs = dict(config.stopper.params)
+    _check_keywords("stopper", entry, knobs, 1)
+    if config.predictor is not None:
+        knobs["predictor"] = _entry(PREDICTORS, config.predictor, modules).name
+        _check_keywords("stopper", entry, knobs, 1)
+    return _made(
+        "stopper", lambda: entry.obj(tuple(objectives), seed=config.seed, budget=config.epochs, trials=config.trials, **knobs), entry.name
+    )
+
+
+def _made(kind: str, make: Callable[[], Any], name: str) -> Any:
+    try:
+        return make()
+    except ArchwrightError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'The {kind} "{name}" cannot be made with these knobs: {error}.') from error
+
+
+def _check_keywords(kind: str, entry: Entry, given: Mapping[str, Any], skipped: int) -> None:
+    """Raise unless the entry's factory takes every keyword given, its first ``skipped`` arguments aside."""
+    taken = list(inspect.signature(entry.obj).parameters.values())[skipped:]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
+        return
+    names = [parameter.name for parameter in taken if parameter.name not in ("seed", "budget", "trials")]
+    for name in given:
+        if name not in names:
+            cure = did_you_mean(name, names) if names else "it has none."
+            raise ConfigError(f'The {kind} "{entry.name}" has no parameter "{name}"; {cure}')
+    missing = [parameter.name for parameter in taken if parameter.default is parameter.empty and parameter.name in set(names) - set(given)]
+    if missing:
+        raise ConfigError(f'The {kind} "{entry.name}" needs "{missing[0]}"; write {kind}: {{name: {entry.name}, {missing[0]}: ...}}.')
+
+
+def _device(config: StudyConfig) -> str:
+    if config.gpus == 0:
+        return "cpu"
+    if config.ray.address is None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(f"The study asks for gpus: {config.gpus:g}, but this machine has no CUDA device; set gpus: 0.")
+    return "cuda"
+
+
+def _measurer(config: StudyConfig, task: Any, objectives: Sequence[Objective], device: str) -> Measure:
+    needed = [*config.constraints, *(o.metric for o in objectives if o.metric in KNOWN_METRICS)]
+    if task is None:
+        if needed:
+            raise ConfigError(f'"{needed[0]}" is measured on a task\'s input; give a task.')
+        return lambda architecture: {}
+    names = list(dict.fromkeys([*config.measure, *needed]))
+    return lambda architecture: _measured(architecture, names, task, device)
+
+
+def _measured(architecture: Architecture, names: Sequence[str], task: Any, device: str) -> dict[str, float]:
+    if not names:
+        return {}
+    from ..search_space.build import build
+    from ..search_space.cost import cost, latency
+
+    counted = cost(architecture, task.input, task.output)
+    known = {name: getattr(counted, name) for name in names if name != "latency"}
+    if "latency" in names:
+        network = build(architecture, task.input, task.output, seed=0)
+        known["latency"] = latency(network, task.input, device=device)
+    return known
+
+
+def _probe(space: Space, measure: Measure, seed: int) -> None:
+    """Run the space a few times, so that a mistake in it is found before the study begins."""
+    fault: Exception | None = None
+    for number in range(PROBES):
+        try:
+            architecture, trace = space.sample(generator(seed, "probe", number))
+            architecture.digest  # noqa: B018  a block that nobody registered is found here
+        except ArchwrightError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}{_line_in(error)}"
+            raise ConfigError(f'The space "{space.name}" failed on a trial run: {reason}.') from error
+        if not trace:
+            raise ConfigError(f'The space "{space.name}" asks no question, so there is nothing to search; use choose.one_of.')
+        try:
+            measure(architecture)
+            return
+        except ArchwrightError as error:
+            fault = error
+        except Exception as error:
+            fault = ConfigError(f"{type(error).__name__}: {error}{_line_in(error)}")
+    raise ConfigError(f'None of {PROBES} samples of the space "{space.name}" can be built for this task; the last one: {fault}')
+
+
+def _line_in(error: BaseException) -> str:
+    """Where in the user's own file an error rose."""
+    where, trace = "", error.__traceback__
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__", "")).startswith("archwright_user_"):
+            where = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return where
+
+
+def _tester(evaluator: Entry, task: Any) -> Callable[[Job], Mapping[str, float]] | None:
+    if evaluator.name != "train" or task is None:
+        return getattr(evaluator.obj, "test_metrics", None)
+    from ..evaluators.trainer import test_metrics
+
+    return test_metrics
