@@ -6,9 +6,11 @@ start: finished runs carry their trial's number, unfinished ones are deleted and
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,12 +53,22 @@ def connect(uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     try:
+        _try_sqlite(uri)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     except Exception as error:
         reason = str(error).split("\n")[0]
         raise StudyError(f'The tracking store "{uri}" cannot be opened ({reason}); check tracking.uri or set tracking off.') from error
     return client
+
+
+def _try_sqlite(uri: str) -> None:
+    """Fail at once where MLflow would try again for minutes."""
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA schema_version")
 
 
 class MlflowTracker:

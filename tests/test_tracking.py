@@ -10,20 +10,29 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.m
 
 
 def events(n, accuracy, status="completed", mixer="gru", params=1000.0):
-    trace = [{"path": "width", "value": 32, "options": [32, 64]}, {"path": "layer/0/mixer", "value": mixer, "options": ["gru", "attention"]}]
+    width = {"path": "width", "value": 32, "options": [32, 64]}
+    trace = [width, {"path": "layer/0/mixer", "value": mixer, "options": ["gru", "attention"]}]
     yield {"event": "asked", "n": n, "trace": trace, "digest": f"a1:{n}", "known": {"params": params}, "note": {}}
     if status == "duplicate":
-        yield {"event": "told", "n": n, "outcome": {"status": status, "metrics": {"val_accuracy": accuracy}, "steps": 0, "seconds": 0, "twin": 0}}
+        outcome = {"status": status, "metrics": {"val_accuracy": accuracy}, "steps": 0, "seconds": 0, "twin": 0}
+        yield {"event": "told", "n": n, "outcome": outcome}
         return
     for step in (1, 2):
-        yield {"event": "report", "n": n, "step": step, "metrics": {"val_accuracy": accuracy - 0.1 * (2 - step)}, "seconds": 0.1, "last": step == 2}
+        metrics = {"val_accuracy": accuracy - 0.1 * (2 - step)}
+        yield {"event": "report", "n": n, "step": step, "metrics": metrics, "seconds": 0.1, "last": step == 2}
     outcome = {"status": status, "metrics": {"params": params, "val_accuracy": accuracy}, "steps": 2, "seconds": 0.2}
     if status == "stopped":
         outcome["predicted"] = {"val_accuracy": {"mean": 0.75, "spread": 0.02}}
     yield {"event": "told", "n": n, "outcome": outcome}
 
 
-STORY = [*events(0, 0.8), *events(1, 0.9, mixer="attention", params=9000.0), *events(2, 0.8, "duplicate"), *events(3, 0.6, "stopped"), *events(4, 0.7)]
+STORY = [
+    *events(0, 0.8),
+    *events(1, 0.9, mixer="attention", params=9000.0),
+    *events(2, 0.8, "duplicate"),
+    *events(3, 0.6, "stopped"),
+    *events(4, 0.7),
+]
 
 
 @pytest.fixture(scope="module")
