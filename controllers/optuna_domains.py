@@ -48,6 +48,11 @@ def suggest(trial: Trial, path: str, domain: Domain) -> Value:
     return to_value(domain, trial.suggest_float(name, domain.low, domain.high, log=domain.log))
 
 
+def only_value(domain: Domain) -> Value:
+    """The value of a domain that permits just one."""
+    return domain.low if isinstance(domain, Real) else domain.values()[0]
+
+
 def to_value(domain: Domain, parameter: Any) -> Value:
     """The choice's value for Optuna's ``parameter``."""
     if isinstance(domain, OneOf):

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..search_space.choices import Domain, OneOf, Trace, Value, is_single
-from ..search_space.errors import ConfigError, did_you_mean
+from ..search_space.errors import ConfigError, SpaceError, did_you_mean
 from ..search_space.outcomes import Objective, Outcome, gains
 from ..search_space.protocols import Proposal
 from ..search_space.seeds import derive_seed
 from ..search_space.space import Space
-from .optuna_domains import distribution, parameter_name, suggest, to_parameter
+from .optuna_domains import distribution, only_value, parameter_name, suggest, to_parameter
 from .registry import controller
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+    from optuna.trial import Trial
 
     from .optuna_storage import ForkableStorage
 
@@ -136,10 +137,16 @@ class OptunaSearch:
             trial = study.ask()
 
             def answer(path: str, domain: Domain) -> Value:
-                return domain.values()[0] if is_single(domain) else suggest(trial, path, domain)
+                return only_value(domain) if is_single(domain) else self._suggest(trial, path, domain)
 
             trace = self.space.run(answer)[1]
         return _Asked(trace, fork.trials[-1].system_attrs, _changed(self.storage, fork))
+
+    def _suggest(self, trial: Trial, path: str, domain: Domain) -> Value:
+        try:
+            return suggest(trial, path, domain)
+        except ValueError as error:
+            raise SpaceError(f'Optuna\'s {self.kind.__name__} cannot answer "{path}" of the space "{self.space.name}": {error}') from error
 
     def _pickled_attributes(self, n: int) -> dict[str, Any]:
         """The attributes that never travel, as this very state gives them."""
@@ -192,7 +199,7 @@ def _sampler_class(name: str) -> type[BaseSampler]:
         known = [*SHORT, *(entry for entry in optuna.samplers.__all__ if entry.endswith("Sampler"))]
         raise ConfigError(f'Optuna has no sampler "{name}"; {did_you_mean(name, known)}')
     if "seed" not in inspect.signature(found).parameters or found is optuna.samplers.GridSampler:
-        raise ConfigError(f'Optuna\'s sampler "{name}" cannot serve as a controller, as it needs the space beforehand; use {", ".join(SHORT)}.')
+        raise ConfigError(f'Optuna\'s sampler "{name}" needs the whole space or other samplers beforehand; use {", ".join(SHORT)}.')
     return found
 
 

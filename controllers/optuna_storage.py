@@ -109,9 +109,7 @@ class ForkableStorage(BaseStorage):
     def get_trial(self, trial_id: int) -> FrozenTrial:
         return self.trials[trial_id]
 
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
         if states == (TrialState.WAITING,):
             return []  # asked at every new trial; nothing ever waits here
         found = self.trials if states is None else [trial for trial in self.trials if trial.state in states]

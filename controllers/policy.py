@@ -171,4 +171,4 @@ class Policy:
 
 
 def _option_keys(role: str, options: Options) -> list[str]:
-    return [f"{role} = {key}" for key in options.keys()]
+    return [f"{role} = {name}" for name in options.names()]

@@ -30,7 +30,7 @@ class Options:
             return cls(domain, None)
         return cls(domain, tuple(domain.values()))
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """A name for each option; equal values have equal names whatever else the domain holds."""
         if self.values is not None:
             return [json.dumps(value) for value in self.values]

@@ -87,7 +87,7 @@ class Reinforce:
         *,
         seed: int,
         hidden: int = 32,
-        learning_rate: float = 0.02,
+        learning_rate: float = 0.01,
         entropy: float = 0.02,
         decay: float = 0.9,
         explore: float = 0.02,
