@@ -97,9 +97,7 @@ def crossed_values(left: Trace, right: Trace, rng: random.Random) -> Values:
 
 
 def _spliced(first: Values, second: Values, path: str, rng: random.Random) -> list[Mapping[str, Value]]:
-    heads, tails = (
-        [_element(values, f"{path}/{index}/") for index in range(int(values.get(path, 0) or 0))] for values in (first, second)
-    )
+    heads, tails = ([_element(values, f"{path}/{index}/") for index in range(int(values.get(path, 0) or 0))] for values in (first, second))
     if not heads or not tails:
         return heads or tails
     cut = rng.randint(0, min(len(heads), len(tails)))

@@ -161,4 +161,4 @@ def _value(raw: str, part: str) -> float | str:
     except ValueError:
         if raw in ("True", "False", "None"):
             return raw
-        raise StudyError(f'The value {raw} in "{part}" is neither a number nor quoted; write a name in quotes: \'{raw}\'.') from None
+        raise StudyError(f"The value {raw} in \"{part}\" is neither a number nor quoted; write a name in quotes: '{raw}'.") from None

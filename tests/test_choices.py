@@ -120,7 +120,14 @@ def test_traces_survive_json_exactly(seed):
 
 
 def test_every_kind_of_domain_survives_json():
-    domains = [OneOf(("a", 1, None, True)), Integer(2, 64, 2), Integer(1, 512, log=True), Integer(0, 3, repeat=True), Real(0.0, 1.0, 0.1), Real(1e-4, 1, log=True)]
+    domains = [
+        OneOf(("a", 1, None, True)),
+        Integer(2, 64, 2),
+        Integer(1, 512, log=True),
+        Integer(0, 3, repeat=True),
+        Real(0.0, 1.0, 0.1),
+        Real(1e-4, 1, log=True),
+    ]
     trace = Trace(Choice(f"c{i}", domain, domain.draw(random.Random(i))) for i, domain in enumerate(domains))
     assert Trace.from_json(json.loads(json.dumps(trace.to_json()))) == trace
 
@@ -132,7 +139,10 @@ def test_reals_are_rounded_to_six_significant_digits_and_grids_from_the_index():
     assert not Real(0.0, 1.0, 0.1).permits(0.15)
 
 
-@given(st.integers(0, 1000), st.sampled_from([Integer(1, 100, log=True), Integer(3, 50, 7), Real(1e-5, 1e-1, log=True), Real(0.0, 1.0, 0.25), OneOf((1, "a"))]))
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([Integer(1, 100, log=True), Integer(3, 50, 7), Real(1e-5, 1e-1, log=True), Real(0.0, 1.0, 0.25), OneOf((1, "a"))]),
+)
 def test_draws_are_permitted(seed, domain):
     assert domain.permits(domain.draw(random.Random(seed)))
 

@@ -93,7 +93,9 @@ def test_an_infinite_space_says_so_and_names_the_choice():
 def test_large_spaces_are_estimated_without_bias():
     @space("test-large")
     def large(choose):
-        return chain_of([{"kind": here.one_of("kind", ["a", "b"]), "size": here.integer("size", 1, 9)} for here in choose.repeat("layer", 1, 6)])
+        return chain_of(
+            [{"kind": here.one_of("kind", ["a", "b"]), "size": here.integer("size", 1, 9)} for here in choose.repeat("layer", 1, 6)]
+        )
 
     exact = sum(18**depth for depth in range(1, 7))
     size = large.size(limit=100, probes=4000)
@@ -146,7 +148,11 @@ def test_crossover_takes_whole_elements_and_draws_nothing():
     for _ in range(100):
         left, right = stack.sample(rng)[1], stack.sample(rng)[1]
         child = crossed_values(left, right, rng)
-        elements = {tuple(sorted((k.split("/", 2)[2], v) for k, v in t.values_by_path().items() if k.startswith(f"layer/{i}/"))) for t in (left, right) for i in range(4)}
+        elements = {
+            tuple(sorted((k.split("/", 2)[2], v) for k, v in t.values_by_path().items() if k.startswith(f"layer/{i}/")))
+            for t in (left, right)
+            for i in range(4)
+        }
         for index in range(child["layer"]):
             assert tuple(sorted((k.split("/", 2)[2], v) for k, v in child.items() if k.startswith(f"layer/{index}/"))) in elements
 

@@ -166,4 +166,4 @@ def test_conditions_that_are_not_understood(text):
 
 
 def test_conditions_are_read_as_written():
-    assert parse_where("params<5e4 AND kind == \"a b\"") == [Condition("params", "<", 5e4), Condition("kind", "=", "a b")]
+    assert parse_where('params<5e4 AND kind == "a b"') == [Condition("params", "<", 5e4), Condition("kind", "=", "a b")]

@@ -54,13 +54,17 @@ def check_space(space: Space, input: TensorSpec | None = None, *, samples: int =
         _check_replay(space, child, child_trace)
     _check_size(space)
     share = dead / max(1, changes)
-    assert share <= dead_limit, f'In the space "{space.name}" {share:.1%} of single changes leave the network the same; ask only what is used.'
+    assert share <= dead_limit, (
+        f'In the space "{space.name}" {share:.1%} of single changes leave the network the same; ask only what is used.'
+    )
     return SpaceReport(samples, changes, share)
 
 
 def _check_replay(space: Space, architecture: Architecture, trace: Trace) -> None:
     again = space.replay(trace)
-    assert again == architecture, f'Replaying a trace of "{space.name}" gave another architecture; a space must depend on its choices alone.'
+    assert again == architecture, (
+        f'Replaying a trace of "{space.name}" gave another architecture; a space must depend on its choices alone.'
+    )
     assert again.digest == architecture.digest, f'Replaying a trace of "{space.name}" gave another digest.'
 
 
@@ -93,7 +97,9 @@ def _another(choice: Choice, rng: random.Random) -> Value:
     if isinstance(domain, Real) and domain.step is None:
         return domain.low if choice.value != domain.low else domain.high
     assert isinstance(domain, OneOf | Integer | Real)
-    return rng.choice([value for value in domain.values() if value != choice.value or isinstance(value, bool) != isinstance(choice.value, bool)])
+    return rng.choice(
+        [value for value in domain.values() if value != choice.value or isinstance(value, bool) != isinstance(choice.value, bool)]
+    )
 
 
 def _check_size(space: Space) -> None:
