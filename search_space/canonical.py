@@ -85,7 +85,12 @@ def _content(cell: Architecture) -> Any:
         (node.block, tuple(map(spell, node.inputs)), plain(node.params) if node.params else (), place.get(node.weights or ""))
         for node in cell.nodes
     )
-    return nodes, spell(cell.output), tuple((port, spell(reference)) for port, reference in sorted(cell.ports.items())), plain(cell.training)
+    return (
+        nodes,
+        spell(cell.output),
+        tuple((port, spell(reference)) for port, reference in sorted(cell.ports.items())),
+        plain(cell.training),
+    )
 
 
 def _numbered(graph: NormalGraph) -> tuple[str, bool]:

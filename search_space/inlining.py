@@ -114,7 +114,9 @@ class _Scope:
         assert self.arguments is not None
         if key not in self.arguments:
             what = f'the port "{key}"' if isinstance(key, str) else f"input {key}"
-            raise ArchitectureError(f'The body called by "{self.prefix[:-1]}" reads {what}, which the call does not give; add it to its inputs.')
+            raise ArchitectureError(
+                f'The body called by "{self.prefix[:-1]}" reads {what}, which the call does not give; add it to its inputs.'
+            )
         return self.arguments[key]
 
     def _tie(self, mine: Any, theirs: Any, name: str, other: str) -> None:

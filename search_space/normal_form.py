@@ -72,7 +72,9 @@ def normalise(architecture: Architecture) -> Architecture:
     nodes = []
     for node, name in zip(graph.nodes, names, strict=True):
         if sum(times for *_, times in node.reads) > _MOST_INPUTS:
-            raise ArchitectureError(f'The sum "{name}" has more than {_MOST_INPUTS} terms when flattened; its normal form cannot be written out.')
+            raise ArchitectureError(
+                f'The sum "{name}" has more than {_MOST_INPUTS} terms when flattened; its normal form cannot be written out.'
+            )
         inputs = tuple(_spell(names, (source, port)) for source, port, times in node.reads for _ in range(times))
         weights = owner.get(node.group) if node.group >= 0 else None
         owner.setdefault(node.group, name)

@@ -24,12 +24,16 @@ def _blocks() -> Iterator[None]:
 CONV = ("test-conv", "x")
 CELL = graph("b", a=CONV, b=("test-pool", "a"))
 TWO_IN = Architecture(
-    (Node("p", "input", (), {"index": 0}), Node("q", "input", (), {"index": 1}), Node("c", "test-conv", ("q",)), Node("s", "sum", ("p", "c"))), "s"
+    (
+        Node("p", "input", (), {"index": 0}),
+        Node("q", "input", (), {"index": 1}),
+        Node("c", "test-conv", ("q",)),
+        Node("s", "sum", ("p", "c")),
+    ),
+    "s",
 )
 VALUED = Architecture((Node("p", "input"), Node("v", "test-values", ("p",)), Node("c", "test-conv", ("v",))), "c", {"values": "v:values"})
-WITH_PORT = Architecture(
-    (Node("p", "input"), Node("v", "input", (), {"port": "values"}), Node("c", "test-linear", ("p", "v"))), "c"
-)
+WITH_PORT = Architecture((Node("p", "input"), Node("v", "input", (), {"port": "values"}), Node("c", "test-linear", ("p", "v"))), "c")
 
 SAME = {
     "node names and order": (graph("b", a=CONV, b=("test-pool", "a")), graph("k", z=CONV, k=("test-pool", "z"))),
@@ -76,7 +80,10 @@ SAME = {
         graph("c", a=CONV, b=("test-conv", "a", {"weights": "a"}), c=("test-conv", "b", {"weights": "b"})),
     ),
     "called cell": (graph("b", a=CONV, b=("test-pool", "a")), graph("c", c=("cell", "x", {"body": CELL}))),
-    "cell in a cell": (graph("b", a=CONV, b=("test-pool", "a")), graph("c", c=("cell", "x", {"body": graph("d", d=("cell", "x", {"body": CELL}))}))),
+    "cell in a cell": (
+        graph("b", a=CONV, b=("test-pool", "a")),
+        graph("c", c=("cell", "x", {"body": graph("d", d=("cell", "x", {"body": CELL}))})),
+    ),
     "cell of two inputs": (
         graph("s", a=CONV, c=("test-conv", "x"), s=("sum", "a", "c")),
         graph("k", a=CONV, k=("cell", "a", "x", {"body": TWO_IN})),
@@ -107,7 +114,10 @@ SAME = {
         graph("b", b=("test-branches", "x", {"branches": [graph("s", a=CONV, i=("identity", "a"), z=("zero", "x"), s=("sum", "i", "z"))]})),
     ),
     "default parameter": (graph("k", k=("test-knobs", "x")), graph("k", k=("test-knobs", "x", {"heads": 4, "rate": 0.5, "size": 3}))),
-    "type of a knob": (graph("k", k=("test-knobs", "x", {"heads": 2, "rate": 1.0})), graph("k", k=("test-knobs", "x", {"heads": 2.0, "rate": 1}))),
+    "type of a knob": (
+        graph("k", k=("test-knobs", "x", {"heads": 2, "rate": 1.0})),
+        graph("k", k=("test-knobs", "x", {"heads": 2.0, "rate": 1})),
+    ),
     "type of an option": (graph("k", k=("test-knobs", "x", {"size": 5})), graph("k", k=("test-knobs", "x", {"size": 5.0}))),
     "default knob of a rule": (
         graph("c", o=("open", "x", {"rule": "test-rule"}), c=("close", "o")),
@@ -119,7 +129,10 @@ APART = {
     "x + x and x": (graph("x"), graph("s", s=("sum", "x", "x"))),
     "x + x through identities": (graph("x"), graph("s", i=("identity", "x"), s=("sum", "i", "x"))),
     "x + x and x + x + x": (graph("s", s=("sum", "x", "x")), graph("s", s=("sum", "x", "x", "x"))),
-    "one conv used twice and two convs": (graph("m", a=CONV, m=("test-mix", "a", "a")), graph("m", a=CONV, b=CONV, m=("test-mix", "a", "b"))),
+    "one conv used twice and two convs": (
+        graph("m", a=CONV, m=("test-mix", "a", "a")),
+        graph("m", a=CONV, b=CONV, m=("test-mix", "a", "b")),
+    ),
     "two convs and two tied convs": (
         graph("m", a=CONV, b=CONV, m=("test-mix", "a", "b")),
         graph("m", a=CONV, b=(*CONV, {"weights": "a"}), m=("test-mix", "a", "b")),
@@ -154,7 +167,10 @@ APART = {
         graph("d", a=CONV, b=("test-pool", "a"), c=("test-conv", "b"), d=("test-pool", "c")),
         graph("c", c=("loop", "x", {"body": CELL, "times": 2})),
     ),
-    "loops of two and three": (graph("c", c=("loop", "x", {"body": CELL, "times": 2})), graph("c", c=("loop", "x", {"body": CELL, "times": 3}))),
+    "loops of two and three": (
+        graph("c", c=("loop", "x", {"body": CELL, "times": 2})),
+        graph("c", c=("loop", "x", {"body": CELL, "times": 3})),
+    ),
     "a cell called twice and shared cells": (
         graph("d", c=("cell", "x", {"body": CELL}), d=("cell", "c", {"body": CELL})),
         graph("d", c=("cell", "x", {"body": CELL}), d=("cell", "c", {"body": CELL, "weights": "c"})),
@@ -166,8 +182,24 @@ APART = {
         graph("b", b=("test-branches", "x", {"branches": [graph("a", a=("test-pool", "x"))]})),
     ),
     "index of a cell's input": (
-        graph("b", b=("test-branches", "x", "x", {"body": Architecture((Node("x", "input", (), {"index": 0}), Node("a", "test-conv", ("x",))), "a")})),
-        graph("b", b=("test-branches", "x", "x", {"body": Architecture((Node("x", "input", (), {"index": 1}), Node("a", "test-conv", ("x",))), "a")})),
+        graph(
+            "b",
+            b=(
+                "test-branches",
+                "x",
+                "x",
+                {"body": Architecture((Node("x", "input", (), {"index": 0}), Node("a", "test-conv", ("x",))), "a")},
+            ),
+        ),
+        graph(
+            "b",
+            b=(
+                "test-branches",
+                "x",
+                "x",
+                {"body": Architecture((Node("x", "input", (), {"index": 1}), Node("a", "test-conv", ("x",))), "a")},
+            ),
+        ),
     ),
     "knob of a rule": (
         graph("c", o=("open", "x", {"rule": "test-rule"}), c=("close", "o")),
@@ -296,7 +328,9 @@ def test_normal_form_computes_the_same_function(seed: int) -> None:
     own = {node.name: rng.uniform(0.5, 1.5) for node in architecture.nodes}
     parameters = {node.name: own[node.weights or node.name] for node in architecture.nodes}  # names survive normalisation
     for x in (-1.3, 0.4, 2.0):
-        assert _evaluate(normalise(architecture), x, parameters) == pytest.approx(_evaluate(architecture, x, parameters), rel=1e-9, abs=1e-12)
+        assert _evaluate(normalise(architecture), x, parameters) == pytest.approx(
+            _evaluate(architecture, x, parameters), rel=1e-9, abs=1e-12
+        )
 
 
 @pytest.mark.parametrize("seed", range(100))
