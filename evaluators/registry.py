@@ -1,0 +1,25 @@
+"""The registry of evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..search_space.choices import Domain
+from ..search_space.registry import Registry
+
+EVALUATORS = Registry("evaluator", ("archwright.evaluators.trainer", "archwright.evaluators.instant"))
+
+
+def evaluator(name: str, *, knobs: Mapping[str, Domain] | None = None, paper: str = "") -> Callable[[Any], Any]:
+    """Register a generator function called as ``evaluator(job, **knobs)`` that yields a ``Report`` per unit of budget.
+
+    It marks its final report with ``last=True``, checkpoints into ``job.folder``, and goes on after ``job.reported`` there;
+    ``archwright.testing.check_evaluator`` tests that.
+
+    Args:
+        name: kebab-case name used in configurations.
+        knobs: its keyword arguments with their domains, for ``archwright list``.
+        paper: title, year and arXiv number of the paper it is from.
+    """
+    return EVALUATORS.decorator(name, knobs=knobs, paper=paper)

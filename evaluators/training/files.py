@@ -1,0 +1,106 @@
+"""The files of a trial: a checkpoint while it trains; weights and a report when it is done.
+
+Nothing is unpickled: tensors are read with ``weights_only=True`` or as safetensors, the rest is JSON. Writing is atomic (a
+temporary file, renamed), so a killed process leaves the previous state or the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...search_space.outcomes import Report
+from ...search_space.protocols import Job
+from ..errors import EvaluationError
+
+CHECKPOINT = "checkpoint.pt"
+WEIGHTS = "model.safetensors"
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a training stands: its reports so far, and the state dictionaries of network and optimizer (None when finished)."""
+
+    reports: list[Report]
+    model: Mapping[str, Any] | None = None
+    optimizer: Mapping[str, Any] | None = None
+
+
+def job_key(job: Job) -> str:
+    """Equal for two jobs exactly when they train the same thing: all of a job but its folder, device, threads and progress."""
+    data = job.to_json()
+    same = {name: data[name] for name in ("number", "architecture", "task", "evaluator", "seed", "budget")}
+    same["plugins"] = [plugin.get("sha256") or plugin.get("module") for plugin in job.plugins]
+    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+
+
+def save_checkpoint(folder: Path, key: str, state: State) -> None:
+    """Write ``checkpoint.pt``."""
+    buffer = io.BytesIO()
+    reports = [json.dumps(report.to_json()) for report in state.reports]
+    torch.save({"key": key, "reports": reports, "model": state.model, "optimizer": state.optimizer}, buffer)
+    write_atomically(folder / CHECKPOINT, buffer.getvalue())
+
+
+def save_finished(folder: Path, key: str, reports: Sequence[Report], weights: Mapping[str, torch.Tensor]) -> None:
+    """Write ``model.safetensors``, then ``report.json``; only then is the checkpoint of no more use."""
+    from safetensors.torch import save
+
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    write_atomically(folder / WEIGHTS, save(tensors))
+    content = {"key": key, "metrics": dict(reports[-1].metrics), "reports": [report.to_json() for report in reports]}
+    write_atomically(folder / REPORT, json.dumps(content, indent=1).encode())
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def load_state(folder: Path, key: str) -> State | None:
+    """What ``folder`` holds of the job with this key; None if nothing, or only what is damaged or another job's."""
+    try:
+        finished = json.loads((folder / REPORT).read_text())
+        if finished["key"] == key and (folder / WEIGHTS).exists():
+            return State([Report.from_json(report) for report in finished["reports"]])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    try:
+        saved = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        if saved["key"] == key:
+            return State([Report.from_json(json.loads(report)) for report in saved["reports"]], saved["model"], saved["optimizer"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
+        pass
+    return None
+
+
+def load_weights(folder: Path, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """The trained weights in ``folder``; those of the checkpoint if training was stopped.
+
+    Raises:
+        EvaluationError: there are none, or they are damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if (folder / WEIGHTS).exists():
+            return load_file(folder / WEIGHTS, device=device)
+        return torch.load(folder / CHECKPOINT, map_location=device, weights_only=True)["model"]
+    except (OSError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise EvaluationError(
+            f'The folder "{folder}" holds no readable weights ({type(error).__name__}); train the candidate again.'
+        ) from None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
