@@ -12,7 +12,11 @@ from typing import Any
 
 from ...search_space.errors import ConfigError
 
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # the study says so itself, in its own words
+}
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's switch for "this machine only", on Linux as well
 EVERY_TICKET = 2**62
 _OBJECT_STORE_BYTES = 100 * 2**20  # reports are small; Ray's own default takes 30 % of the machine's memory
@@ -36,10 +40,10 @@ def connect(address: str | None, cpus: int) -> bool:
 
     if ray.is_initialized():
         return False
+    logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {
         "configure_logging": False,
         "log_to_driver": False,
-        "logging_level": logging.ERROR,
         "namespace": f"archwright-{uuid.uuid4().hex[:12]}",
     }
     constants = sys.modules["ray._private.ray_constants"]
@@ -69,7 +73,6 @@ def _prepare(local: bool) -> None:
         os.environ.pop(_LOOPBACK, None)
         return
     os.environ[_LOOPBACK] = "0"
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's own default, which it otherwise announces on the terminal
 
 
 def cores() -> int:

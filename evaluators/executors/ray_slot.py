@@ -173,6 +173,5 @@ class Slot:
 
 
 def _died_twice(step: int, error: BaseException) -> str:
-    detail = str(error).lower()
-    memory = " from lack of memory" if "out of memory" in detail or "oom" in detail else ""
+    memory = " from lack of memory" if "running low on memory" in str(error) else ""  # what Ray's memory monitor says
     return f"its worker died twice{memory}, the last time after step {step}; usual causes are a crash in native code and too little memory"
