@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..search_space.outcomes import Objective, Outcome, gains
@@ -12,6 +13,8 @@ from ..search_space.outcomes import Objective, Outcome, gains
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+
+    from .config import StudyConfig
 
 EVALUATED = ("completed", "stopped", "failed")
 
@@ -77,14 +80,16 @@ class Progress:
     """Shows a study while it runs.
 
     Args:
+        config, folder: the study, for the first line.
         console: where to show it; by default standard error.
         refresh: redraws per second of the live display.
     """
 
-    def __init__(self, console: Console | None = None, refresh: float = 4.0) -> None:
+    def __init__(self, config: StudyConfig, folder: Path, *, console: Console | None = None, refresh: float = 4.0) -> None:
         from rich.console import Console
 
         self.console = console or Console(stderr=True)
+        self._title = f"{folder}: {config.space.name} on {config.task.name if config.task else 'no task'}, {config.controller.name}"
         self.tally = Tally()
         self._refresh = refresh
         self._live: Live | None = None
@@ -99,6 +104,8 @@ class Progress:
     def heard(self, event: Mapping[str, Any]) -> None:
         self.tally.take(event)
         kind = event["event"]
+        if kind in ("study", "resumed"):
+            self._print(self._title)
         if self.console.is_terminal:
             self._redraw()
         elif kind == "told" and event["outcome"]["status"] in EVALUATED:

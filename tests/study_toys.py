@@ -74,7 +74,7 @@ class Median:
 
     def reported(self, n: int, report: Report) -> None:
         self.heard.append(("reported", n, report.step, dict(report.metrics)))
-        self.curves[n][report.step] = report.metrics["score"]
+        self.curves[n][report.step] = report.metrics.get("score", 1.0)
 
     def verdict(self, n: int) -> Verdict:
         step, value = max(self.curves[n].items())

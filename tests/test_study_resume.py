@@ -33,7 +33,7 @@ def cut(source, target, length):
 
 
 def test_cut_after_every_event_the_study_ends_the_same(tmp_path):
-    whole = completed(begun(tmp_path / "whole", full(), 25))
+    whole = completed(begun(tmp_path / "whole", full(), 14))
     lines = (tmp_path / "whole" / "journal.jsonl").read_bytes().splitlines(keepends=True)
     kinds = {json.loads(line)["event"] for line in lines}
     assert kinds == {"study", "asked", "started", "report", "stopping", "told", "ended"}
@@ -81,7 +81,7 @@ def test_feeding_restores_controller_and_stopper_exactly(tmp_path):
     assert [fed.controller.ask(n + i) for i in range(5)] == [live.controller.ask(n + i) for i in range(5)]
 
 
-@pytest.mark.parametrize("dies_after", range(3, 60, 7))
+@pytest.mark.parametrize("dies_after", range(3, 50, 7))
 def test_with_workers_no_trial_is_lost_and_none_is_evaluated_twice(tmp_path, dies_after):
     first = Workers(4, seed=1, dies_after=dies_after)
     study = begun(tmp_path, full(), 20)
