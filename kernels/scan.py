@@ -91,7 +91,7 @@ def reference(a: Tensor, x: Tensor, h0: Tensor | None = None, *, reverse: bool =
 
 
 @dataclass(frozen=True)
-class _Core:
+class Core:
     """``forward(a, x, h0, reverse) -> h, last`` and ``backward(a, h0, h, dh, dlast, reverse, wants_a) -> da, dx, dh0``, no autograd."""
 
     forward: Callable[..., Run]
@@ -100,7 +100,7 @@ class _Core:
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(a: Tensor, x: Tensor, h0: Tensor | None, reverse: bool, core: _Core) -> Run:
+    def forward(a: Tensor, x: Tensor, h0: Tensor | None, reverse: bool, core: Core) -> Run:
         return core.forward(a, x, h0, reverse)
 
     @staticmethod
@@ -180,7 +180,7 @@ def _fast_backward(a: Tensor, h0: Tensor | None, h: Tensor, dh: Tensor, dlast: T
     return da, dx, dh0
 
 
-_FAST = _Core(_fast_forward, _fast_backward)
+_FAST = Core(_fast_forward, _fast_backward)
 
 
 def _time_major(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -256,7 +256,7 @@ def triton(a: Tensor, x: Tensor, h0: Tensor | None = None, *, reverse: bool = Fa
 
     if x.numel() == 0:
         return reference(a, x, h0, reverse=reverse)
-    return _Scan.apply(a, x, h0, reverse, _Core(scan_triton.forward, scan_triton.backward))
+    return _Scan.apply(a, x, h0, reverse, scan_triton.CORE)
 
 
 def supports(a: Tensor, x: Tensor, h0: Tensor | None = None) -> str | None:

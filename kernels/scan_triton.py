@@ -7,14 +7,17 @@ the running product of the gates.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .scan import Gradients, Run, accumulate_dtype
+from .scan import Core, Gradients, Run, accumulate_dtype
 
 _ACCUMULATE = {torch.float32: tl.float32, torch.float64: tl.float64}
+COMPILER = {"num_warps": 4, "enable_fp_fusion": True}
 
 
 @triton.jit
@@ -99,34 +102,40 @@ def backward_kernel(
         tl.store(dh0 + sequence * width + channel, gate * carry, mask=inside)
 
 
-def blocks(steps: int, width: int) -> dict[str, int]:
-    """Block sizes: powers of two from a fixed rule, small for small tensors so that a few sizes serve all."""
+def blocks(steps: int) -> dict[str, int]:
+    """Block sizes, powers of two from a fixed rule: two variants to compile, no search at run time."""
     return {"BLOCK_T": 16 if steps <= 16 else 64, "BLOCK_D": 16}
 
 
 def forward(a: Tensor, x: Tensor, h0: Tensor | None, reverse: bool) -> Run:
     """h in the dtype of x, and the last state in the accumulate dtype."""
     a, x = a.contiguous(), x.contiguous()
+    batch, steps, width = x.shape
     dtype = accumulate_dtype(a, x, h0)
     h = torch.empty_like(x)
-    last = torch.empty((x.shape[0], x.shape[2]), dtype=dtype, device=x.device)
-    options = {"HAS_H0": h0 is not None, "REVERSE": reverse, "ACC": _ACCUMULATE[dtype], **blocks(x.shape[1], x.shape[2])}
-    h0 = last if h0 is None else h0.contiguous()
-    forward_kernel[_grid(x, options)](a, x, h0, h, last, x.shape[1], x.shape[2], **options)
+    last = torch.empty((batch, width), dtype=dtype, device=x.device)
+    options = {"HAS_H0": h0 is not None, "REVERSE": reverse, "ACC": _ACCUMULATE[dtype], **blocks(steps)}
+    with torch.cuda.device_of(x):
+        forward_kernel[_grid(x, options)](a, x, _or(h0, last), h, last, steps, width, **options, **COMPILER)
     return h, last
 
 
 def backward(a: Tensor, h0: Tensor | None, h: Tensor, dh: Tensor, dlast: Tensor | None, reverse: bool, wants_a: bool) -> Gradients:
     """da, dx, dh0 in the dtypes of a, h (which is x's) and h0."""
     a, dh = a.contiguous(), dh.contiguous()
+    _, steps, width = h.shape
     da = torch.empty_like(a) if wants_a else None
     dx = torch.empty_like(h)
     dh0 = None if h0 is None else torch.empty_like(h0, memory_format=torch.contiguous_format)
     flags = {"HAS_H0": h0 is not None, "HAS_DLAST": dlast is not None, "WANTS_A": wants_a, "REVERSE": reverse}
-    options = {**flags, "ACC": _ACCUMULATE[accumulate_dtype(a, h, h0)], **blocks(h.shape[1], h.shape[2])}
+    options = {**flags, "ACC": _ACCUMULATE[accumulate_dtype(a, h, h0)], **blocks(steps)}
     tensors = (a, _or(h0, h), h, dh, _or(dlast, h), _or(da, dx), dx, _or(dh0, dx))
-    backward_kernel[_grid(h, options)](*tensors, h.shape[1], h.shape[2], **options)
+    with torch.cuda.device_of(h):
+        backward_kernel[_grid(h, options)](*tensors, steps, width, **options, **COMPILER)
     return da, dx, dh0
+
+
+CORE = Core(forward, backward)
 
 
 def _or(tensor: Tensor | None, unused: Tensor) -> Tensor:
@@ -134,5 +143,5 @@ def _or(tensor: Tensor | None, unused: Tensor) -> Tensor:
     return unused if tensor is None else tensor.contiguous()
 
 
-def _grid(x: Tensor, options: dict) -> tuple[int, int]:
+def _grid(x: Tensor, options: dict[str, Any]) -> tuple[int, int]:
     return x.shape[0], -(-x.shape[2] // options["BLOCK_D"])

@@ -1,0 +1,98 @@
+"""Contract tests of kernels, generated from their :class:`~archwright.kernels.spec.KernelSpec`.
+
+No tolerance is written by hand. With *ref64* the reference in float64 and *low* the reference in the tested dtype, a backend passes
+when ``max |it - ref64| <= 2 (max |low - ref64| + eps max |ref64|)``, and the same for the root mean square, on every output and every
+gradient: it may be at most twice as far from the truth as the plain formula in that dtype. For float64 itself, where nothing more
+precise stands by, the error of *low* is that of float32 scaled by the ratio of their eps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..kernels.spec import KERNELS, Inputs, KernelSpec
+
+Results = dict[str, Tensor]
+
+
+def check_kernel(
+    kernel: KernelSpec | str,
+    *,
+    backend: str = "fast",
+    device: str = "cpu",
+    dtypes: Iterable[torch.dtype] = (torch.float32, torch.float64),
+    cases: Iterable[Any] | None = None,
+) -> None:
+    """Hold one backend of a kernel to its reference: outputs and gradients, over all its cases.
+
+    Raises:
+        AssertionError: names kernel, backend, case, dtype and the output or gradient that is too far off.
+    """
+    spec = KERNELS[kernel] if isinstance(kernel, str) else kernel
+    for case in spec.cases if cases is None else cases:
+        for dtype in dtypes:
+            check_case(spec, case, dtype, backend=backend, device=device)
+
+
+def check_case(spec: KernelSpec, case: Any, dtype: torch.dtype, *, backend: str, device: str = "cpu", seed: int = 0) -> None:
+    """One case in one dtype by the tolerance rule."""
+    inputs = spec.inputs(case, dtype, device, torch.Generator().manual_seed(seed))
+
+    def public(*args: Any, **options: Any) -> Any:
+        return spec.public(*args, **options, backend=backend)
+
+    exact = evaluate(spec, spec.reference, inputs, dtype=torch.float64, seed=seed)
+    rounding = _rounding(spec, inputs, exact, dtype, seed)
+    tested = evaluate(spec, public, inputs, seed=seed)
+    where = f'Kernel "{spec.name}", backend "{backend}", case {case}, {dtype}'
+    assert tested.keys() == exact.keys(), f"{where}: it gives {sorted(tested)}, the reference {sorted(exact)}."
+    for name, value in tested.items():
+        complaint = too_far(value, rounding[name], exact[name], torch.finfo(dtype).eps)
+        assert complaint is None, f"{where}, {name}: {complaint}"
+
+
+def _rounding(spec: KernelSpec, inputs: Inputs, exact: Results, dtype: torch.dtype, seed: int) -> Results:
+    """How far the reference itself is from the truth in ``dtype``, element by element."""
+    lower = torch.float32 if dtype == torch.float64 else dtype
+    scale = torch.finfo(dtype).eps / torch.finfo(lower).eps
+    low = evaluate(spec, spec.reference, inputs, dtype=lower, seed=seed)
+    return {name: scale * (value.double() - exact[name]).abs() for name, value in low.items()}
+
+
+def evaluate(spec: KernelSpec, function: Callable[..., Any], inputs: Inputs, *, dtype: torch.dtype | None = None, seed: int = 0) -> Results:
+    """Outputs (``out0``, ...) and gradients (``d`` and the argument's name) of ``function`` under random cotangents.
+
+    Cotangents are drawn in the dtype of the inputs and then, like the inputs, turned into ``dtype`` where one is given, so that
+    every precision is asked the same question.
+    """
+    given = inputs.args[0].dtype  # type: ignore[union-attr]
+    args = [None if arg is None else arg.detach().clone().to(dtype or given).requires_grad_() for arg in inputs.args]
+    outputs = function(*args, **inputs.options)
+    generator = torch.Generator().manual_seed(seed + 1)
+    cotangents = [torch.randn(out.shape, generator=generator).to(out.device, given).to(out.dtype) for out in outputs]
+    named = [(name, arg) for name, arg in zip(spec.differentiable, args, strict=True) if arg is not None]
+    gradients = torch.autograd.grad(outputs, [arg for _, arg in named], cotangents, allow_unused=True)
+    results = {f"out{index}": out.detach() for index, out in enumerate(outputs)}
+    for (name, arg), gradient in zip(named, gradients, strict=True):
+        results[f"d{name}"] = torch.zeros_like(arg) if gradient is None else gradient
+    return results
+
+
+def too_far(value: Tensor, rounding: Tensor, exact: Tensor, eps: float) -> str | None:
+    """Why ``value`` breaks the tolerance rule, or None when it keeps it; ``rounding`` is the reference's own error."""
+    if value.shape != exact.shape:
+        return f"the shape is {tuple(value.shape)}, the reference's {tuple(exact.shape)}."
+    if not torch.isfinite(value).all():
+        return "it holds NaN or infinity."
+    if value.numel() == 0:
+        return None
+    off, size = (value.double() - exact).abs(), exact.abs()
+    for name, norm in (("largest", torch.max), ("root mean square", lambda t: t.square().mean().sqrt())):
+        limit = 2 * (norm(rounding) + eps * norm(size))
+        if norm(off) > limit:
+            return f"the {name} error is {norm(off):.3g}, the limit {limit:.3g}."
+    return None
