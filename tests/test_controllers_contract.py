@@ -1,6 +1,8 @@
 """Every controller keeps the contract, and the shipped check notices those that do not."""
 
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -24,6 +26,14 @@ def test_registered_controllers_keep_the_contract(name):
 @pytest.mark.parametrize("name", list(CONTROLLERS))
 def test_registered_controllers_keep_the_contract_for_longer(name):
     assert check_controller(name, trials=60, seed=1).cuts > 200
+
+
+SINGLE = Space("single", lambda choose: toy_architecture(a=choose.one_of("a", [1]), b=choose.real("b", 0.5, 0.5)))
+
+
+@pytest.mark.parametrize("name", list(CONTROLLERS))
+def test_a_space_of_one_point_is_no_special_case(name):
+    assert check_controller(name, SINGLE, trials=16).duplicates > 8
 
 
 def _numbers(choose):
@@ -147,3 +157,11 @@ def test_the_sound_controller_passes():
 def test_broken_controllers_are_caught(broken):
     with pytest.raises(AssertionError, match=BROKEN[broken]):
         check_controller(broken)
+
+
+def test_listing_controllers_imports_neither_torch_nor_optuna():
+    code = (
+        "import sys; from archwright.controllers.registry import CONTROLLERS; assert len(CONTROLLERS) >= 4; "
+        "assert not {'torch', 'optuna'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

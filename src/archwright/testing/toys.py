@@ -12,7 +12,7 @@ from ..search_space.choices import Choices, Trace, Value
 from ..search_space.space import Space
 
 
-def toy_architecture(**values: Value) -> Architecture:
+def toy_architecture(**values: Any) -> Architecture:
     """A network that does nothing but carry ``values``, so that its digest tells them apart."""
     return Architecture((Node("input", "input"),), "input").with_training(**values)
 
@@ -35,9 +35,9 @@ def _dynamic(choose: Choices) -> Architecture:
 
 def _layer(here: Choices) -> list[Value]:
     mixer = here.one_of("mixer", ["attention", "conv", "gru"])
-    size = {"attention": ["full", "local"], "conv": [1, 3, 5]}.get(mixer)
-    chosen = here.one_of("size", size) if size else None
-    return [mixer, chosen, here.integer("groups", 1, 100), here.real("drop", 0.0, 0.5)]
+    sizes: dict[str, list[Value]] = {"attention": ["full", "local"], "conv": [1, 3, 5]}
+    size = here.one_of("size", sizes[mixer]) if mixer in sizes else None
+    return [mixer, size, here.integer("groups", 1, 100), here.real("drop", 0.0, 0.5)]
 
 
 def _mixers(choose: Choices) -> Architecture:
