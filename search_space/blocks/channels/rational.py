@@ -1,0 +1,120 @@
+"""Safe rational functions with learned coefficients, one per group of channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..initialise import largest_divisor
+
+# SiLU and GELU are x/2 plus an even function, here (p_1 x^2 + p_2 x^4 + ...) / (1 + b_1 x^2 + b_2 x^4 + ...), so that the whole is
+# (x/2 (1 + b_1 x^2 + ...) + p_1 x^2 + ...) / (1 + b_1 x^2 + ...). Least squares on [-3, 3]; for GELU of degree 5/4 on [-5, 5],
+# because the fit on [-3, 3] has a negative b_2 and turns downwards at x = 4. Every b is positive: the denominator has no kink.
+_EVEN: dict[tuple[str, int], tuple[tuple[float, ...], tuple[float, ...]]] = {
+    ("silu", 2): ((0.24401003914650893,), (0.0695574563231035,)),
+    ("silu", 4): ((0.2499980654525471, 0.00580620705825047), (0.10654657209664757, 0.000551209722055603)),
+    (
+        "silu",
+        6,
+    ): ((0.2499999999244911, 0.0075438638787696365, 3.081687916510001e-05), (0.11350878800965482, 0.00124900063449264, 1.4304355853075879e-06)),
+    ("gelu", 2): ((0.3836836745358853,), (0.1491180445844697,)),
+    ("gelu", 4): ((0.41074985589182256, 0.01118448590909532), (0.22713246817730498, 0.00034146879456784635)),
+    (
+        "gelu",
+        6,
+    ): ((0.39893033969082625, 0.023495772088423367, 0.0027376074943792125), (0.22546257621320182, 0.019548613093590392, 0.0005401390448770485)),
+}
+
+
+def coefficients(function: str, degree: int) -> tuple[list[float], list[float]]:
+    """``a_0 .. a_{n+1}`` and ``b_1 .. b_n`` of the rational function of denominator degree n nearest to ``function``.
+
+    Args:
+        function: ``identity`` (exact), ``silu`` or ``gelu``.
+        degree: n, one of 2, 4, 6.
+    """
+    numerator, denominator = [0.0] * (degree + 2), [0.0] * degree
+    if function == "identity":
+        numerator[1] = 1.0
+        return numerator, denominator
+    for power, (p, b) in enumerate(zip(*_EVEN[function, degree], strict=True), start=1):
+        denominator[2 * power - 1] = b
+        numerator[2 * power], numerator[2 * power + 1] = p, b / 2
+    numerator[1] = 0.5
+    return numerator, denominator
+
+
+class Rational(torch.autograd.Function):
+    """``F(x) = (a_0 + a_1 x + ... + a_m x^m) / (1 + |b_1 x + ... + b_n x^n|)`` by Horner's rule, one F per group.
+
+    Args (of ``apply``):
+        x: [rows, groups, width of a group].
+        a: [groups, m + 1]; b: [groups, n].
+
+    The backward pass is written out and made of differentiable operations, so that it keeps three tensors instead of m + n and
+    still has derivatives of its own. With P the numerator, S the sum in the denominator and Q = 1 + |S|:
+    ``dF/da_i = x^i / Q``, ``dF/db_j = -x^j sign(S) P / Q^2``, ``dF/dx = P' / Q - F sign(S) S' / Q``.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return _polynomial(x, a) / (1.0 + (x * _polynomial(x, b)).abs())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, a, b = ctx.saved_tensors
+        inner = x * _polynomial(x, b)
+        over = gradient / (1.0 + inner.abs())
+        below = -over * inner.sign() * _polynomial(x, a) / (1.0 + inner.abs())
+        dx = over * _polynomial(x, _derivative(a, 0)) + below * _polynomial(x, _derivative(b, 1))
+        return dx, _power_sums(over, x, a.shape[1]), _power_sums(below * x, x, b.shape[1])
+
+
+def _polynomial(x: Tensor, coefficients: Tensor) -> Tensor:
+    """``sum_i c_i x^i``; coefficients [groups, terms]."""
+    terms = coefficients.unsqueeze(-1).unbind(1)
+    value = terms[-1].expand_as(x)
+    for term in reversed(terms[:-1]):
+        value = torch.addcmul(term, value, x)
+    return value
+
+
+def _derivative(coefficients: Tensor, first_power: int) -> Tensor:
+    """Coefficients of the derivative of ``sum_i c_i x^(i + first_power)``."""
+    powers = torch.arange(first_power, first_power + coefficients.shape[1], dtype=coefficients.dtype, device=coefficients.device)
+    return (coefficients * powers)[:, 1 - first_power :]
+
+
+def _power_sums(weight: Tensor, x: Tensor, terms: int) -> Tensor:
+    """``sum over rows and channels of weight x^i`` for i = 0 .. terms - 1, [groups, terms]."""
+    sums = [weight.sum(dim=(0, 2))]
+    for _ in range(terms - 1):
+        weight = weight * x
+        sums.append(weight.sum(dim=(0, 2)))
+    return torch.stack(sums, dim=1)
+
+
+class GroupRational(nn.Module):
+    """One learned safe rational function per group of channels, started at ``function``; the last axis is split into groups.
+
+    ``groups`` is lowered until it divides the width. Shapes: [..., width] -> [..., width]. Parameters: groups (m + n + 1).
+    """
+
+    def __init__(self, width: int, *, groups: int = 8, degree: int = 4, function: str = "silu") -> None:
+        super().__init__()
+        self.groups = largest_divisor(width, groups)
+        numerator, denominator = coefficients(function, degree)
+        self.numerator = nn.Parameter(torch.tensor(numerator).repeat(self.groups, 1))
+        self.denominator = nn.Parameter(torch.tensor(denominator).repeat(self.groups, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = x.reshape(-1, self.groups, x.shape[-1] // self.groups)
+        exact = torch.promote_types(x.dtype, self.numerator.dtype)
+        y: Tensor = Rational.apply(grouped.to(exact), self.numerator.to(exact), self.denominator.to(exact))
+        return y.reshape(x.shape).to(x.dtype)

@@ -1,0 +1,9 @@
+"""Token mixers: ``forward(x, state=None, **ports) -> (y, state, ports_out)`` on tokens [batch, tokens, width].
+
+All state is argument and result and belongs to the use, not the module; a step is ``forward`` on one token. Every mixer is causal
+by default; where ``causal=False`` is chosen it reads the whole sequence and returns no state.
+"""
+
+from . import attention, depthwise_conv, gru, hopfield, rg_lru
+
+__all__ = ["attention", "depthwise_conv", "gru", "hopfield", "rg_lru"]
