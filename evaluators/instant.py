@@ -28,7 +28,8 @@ def instant(job: Job, *, steps: int | None = None, sleep: float = 0.0, metric: s
     total = job.budget if steps is None else steps
     final = score(job)
     for step in range(job.reported + 1, total + 1):
-        time.sleep(sleep)
+        if sleep:
+            time.sleep(sleep)
         yield Report(step, {metric: final * step / total}, sleep, step == total)
 
 

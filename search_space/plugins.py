@@ -96,7 +96,8 @@ def load_job_plugins(plugins: Sequence[Mapping[str, Any]]) -> None:
     """Import what :func:`describe` described, on a worker, before anything is built."""
     for plugin in plugins:
         if "module" in plugin:
-            load_plugin(plugin["module"])
+            if plugin["module"] not in sys.modules:
+                load_plugin(plugin["module"])
         else:
             load_source(plugin["path"], plugin["source"], plugin["sha256"])
 
