@@ -10,10 +10,10 @@ A task of your own is a function that returns a :class:`Task`::
 The test split is for the winners of a search: the trainer never reads it, :func:`~archwright.evaluators.trainer.test_metrics` does.
 """
 
+from .definition import Split as Split
+from .definition import Task as Task
 from .registry import TASKS as TASKS
 from .registry import load_task as load_task
 from .registry import task as task
-from .task import Split as Split
-from .task import Task as Task
 
 __all__ = ["TASKS", "Split", "Task", "load_task", "task"]

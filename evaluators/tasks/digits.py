@@ -6,8 +6,8 @@ import numpy as np
 
 from ...search_space.choices import Integer
 from .augment import random_shift
+from .definition import Task
 from .registry import task
-from .task import Task
 
 
 @task("digits", knobs={"shift": Integer(0, 3), "seed": Integer(0, 2**31)}, paper="Optical Recognition of Handwritten Digits (1998, UCI 80)")

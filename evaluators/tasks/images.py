@@ -13,10 +13,10 @@ from ...search_space.errors import DataError, did_you_mean
 from ...search_space.seeds import generator
 from ...search_space.specs import TensorSpec
 from .augment import random_shift
+from .definition import Task, as_samples, assemble
 from .registry import task
 from .splits import split_rows
 from .targets import encode_targets
-from .task import Task, as_samples, assemble
 
 
 @task("images", knobs={"shift": Integer(0, 8), "seed": Integer(0, 2**31)})
@@ -52,9 +52,10 @@ def images(*, path: str, validation: float = 0.2, test: float = 0.2, limit_train
 
 def _load(path: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        with file:
             names = list(file.files)
             wanted = ("x_train", "y_train", "x_test", "y_test") if "x_train" in names else ("x", "y")
             for name in wanted:
@@ -64,7 +65,7 @@ def _load(path: str) -> dict[str, np.ndarray]:
             return {name: file[name] for name in wanted}
     except FileNotFoundError:
         raise DataError(f'There is no file "{path}"; give the path of an .npz file.') from None
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f'The file "{path}" is no .npz file of plain arrays ({reason}); write one with numpy.savez.') from None
 

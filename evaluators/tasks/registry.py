@@ -13,7 +13,7 @@ from ...search_space.errors import DataError
 from ...search_space.registry import Registry
 
 if TYPE_CHECKING:
-    from .task import Task
+    from .definition import Task
 
 _HOME = "archwright.evaluators.tasks"
 TASKS = Registry("task", tuple(f"{_HOME}.{module}" for module in ("digits", "table", "images")))
@@ -40,7 +40,7 @@ def load_task(spec: Mapping[str, Any]) -> Task:
         RegistryError: no task has this name.
         DataError: the data cannot serve, or a parameter is unknown.
     """
-    from .task import Task
+    from .definition import Task
 
     entry = TASKS[spec["name"]]
     params = dict(spec.get("params") or {})

@@ -14,10 +14,10 @@ from ...search_space.choices import Integer, OneOf
 from ...search_space.errors import DataError
 from ...search_space.specs import TensorSpec
 from .columns import encode_columns
+from .definition import Task, assemble
 from .registry import task
 from .splits import split_rows
 from .targets import KINDS, Kind, Targets, encode_targets
-from .task import Task, assemble
 
 _MOST_NUMBERED_CLASSES = 20
 _CSV = (".csv", ".tsv", ".txt")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..tasks.task import Scaling, Split, Task
+from ..tasks.definition import Scaling, Split, Task
 
 
 class DeviceSplit:

@@ -14,7 +14,7 @@ from ...search_space.build import build
 from ...search_space.protocols import Job
 from ...search_space.seeds import derive_seed
 from ..errors import EvaluationError
-from ..tasks.task import Split, Task
+from ..tasks.definition import Split, Task
 from .batches import DeviceSplit, random_batches, steps_per_epoch
 from .optim import make_optimizer, rate_factor
 from .recipe import Recipe
@@ -91,9 +91,7 @@ class Training:
     def _check_finite(self, loss: float, what: str, epoch: int) -> None:
         if not math.isfinite(loss):
             rate = self.recipe.learning_rate
-            raise EvaluationError(
-                f"The {what} became {loss} in epoch {epoch}; try a learning rate below {rate:g}, or a norm in the layers."
-            )
+            raise EvaluationError(f"The {what} became {loss} in epoch {epoch}; try a learning rate below {rate:g}, or norms in the layers.")
 
     def load(self, model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
         self.network.load_state_dict(dict(model))

@@ -58,9 +58,7 @@ class Recipe:
         known = [field.name for field in fields(self)]
         for name, value in changes.items():
             if name not in known:
-                raise EvaluationError(
-                    f'{where} has the training field "{name}", which the trainer does not know; {did_you_mean(name, known)}'
-                )
+                raise EvaluationError(f'{where} has the training field "{name}", unknown to the trainer; {did_you_mean(name, known)}')
             if not KNOBS[name].permits(value):
                 raise EvaluationError(f'{where} sets "{name}" to {value!r}; expected {_described(KNOBS[name])}.')
         return replace(self, **changes)
