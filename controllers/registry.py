@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from ..search_space.choices import Domain
 from ..search_space.errors import ConfigError, did_you_mean
 from ..search_space.outcomes import Objective
 from ..search_space.protocols import Controller
-from ..search_space.registry import Registry
+from ..search_space.registry import Entry, Registry
 from ..search_space.space import Space
 
 _HOME = "archwright.controllers"
@@ -35,16 +36,18 @@ def make_controller(name: str, space: Space, objectives: Sequence[Objective], *,
         ConfigError: a knob is unknown or its value outside its domain.
     """
     entry = CONTROLLERS[name]
-    check_knobs(name, knobs, entry.knobs)
+    check_knobs(entry, knobs)
     return entry.obj(space, tuple(objectives), seed=seed, **knobs)
 
 
-def check_knobs(name: str, given: Mapping[str, Any], known: Mapping[str, Domain]) -> None:
-    """Raise ConfigError unless every knob given is known and permitted; a mapping's contents are its controller's own matter."""
+def check_knobs(entry: Entry, given: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless the controller takes every knob given, and its domain, where it has one, permits the value."""
+    parameters = inspect.signature(entry.obj).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "seed"]
     for knob, value in given.items():
-        if isinstance(value, Mapping):
-            continue
-        if knob not in known:
-            raise ConfigError(f'The controller "{name}" has no knob "{knob}"; {did_you_mean(knob, known)}')
-        if not known[knob].permits(value):
-            raise ConfigError(f'The knob "{knob}" of the controller "{name}" was given {value!r}, which {known[knob]} does not permit.')
+        if knob not in known and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            raise ConfigError(f'The controller "{entry.name}" has no knob "{knob}"; {did_you_mean(knob, known)}')
+        if knob in entry.knobs and not entry.knobs[knob].permits(value):
+            raise ConfigError(
+                f'The knob "{knob}" of the controller "{entry.name}" was given {value!r}, which {entry.knobs[knob]} does not permit.'
+            )

@@ -157,6 +157,8 @@ def test_knobs_are_checked_by_name_and_domain():
         make_controller("evolution", MIXERS, SCORE, seed=0, populaton=5)
     with pytest.raises(ConfigError, match="does not permit"):
         make_controller("evolution", MIXERS, SCORE, seed=0, crossover=1.5)
+    with pytest.raises(ConfigError, match='did you mean "sampler_options"'):
+        make_controller("optuna", MIXERS, SCORE, seed=0, sampler_option={"multivariate": True})
     assert make_controller("optuna", MIXERS, SCORE, seed=0, sampler="tpe", sampler_options={"multivariate": True}).ask(0).trace
 
 
