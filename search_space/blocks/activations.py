@@ -17,7 +17,14 @@ class _Pointwise(nn.Module):
         super().__init__()
 
 
-@block("relu", "activation", _LAYOUTS, parameters=False, keeps_zero=True, paper="Rectified Linear Units Improve Restricted Boltzmann Machines (2010)")
+@block(
+    "relu",
+    "activation",
+    _LAYOUTS,
+    parameters=False,
+    keeps_zero=True,
+    paper="Rectified Linear Units Improve Restricted Boltzmann Machines (2010)",
+)
 class ReLU(_Pointwise):
     """``max(x, 0)``. Cost per token: D comparisons."""
 
@@ -62,9 +69,8 @@ def activation(name: str, spec: TensorSpec) -> nn.Module:
     Raises:
         BuildError: no activation has that name.
     """
-    entry = BLOCKS[name] if name in BLOCKS else None
-    if entry is None or entry.facts.kind != "activation":
-        known = [key for key in BLOCKS if BLOCKS[key].facts.kind == "activation"]
-        raise BuildError(f'"{name}" is not an activation; {did_you_mean(name, known)}')
-    module: nn.Module = entry.obj(spec)
+    known = [key for key in BLOCKS if BLOCKS[key].facts.kind == "activation"]
+    if name not in known:
+        raise BuildError(f'"{name}" is not an activation; {did_you_mean(str(name), known)}')
+    module: nn.Module = BLOCKS[name].obj(spec)
     return module

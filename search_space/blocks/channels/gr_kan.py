@@ -43,9 +43,7 @@ class GRKAN(nn.Module):
     Shapes: [..., D] -> [..., D]. Cost per token: 4 ratio D^2 + 2 (m + n) (1 + ratio) D operations.
     """
 
-    def __init__(
-        self, spec: TensorSpec, *, ratio: float = 2.0, groups: int = 8, degree: str = "5/4", init: str = "identity-silu"
-    ) -> None:
+    def __init__(self, spec: TensorSpec, *, ratio: float = 2.0, groups: int = 8, degree: str = "5/4", init: str = "identity-silu") -> None:
         super().__init__()
         hidden = scaled_width("gr-kan", spec.width, ratio)
         checked("gr-kan", "groups", groups)

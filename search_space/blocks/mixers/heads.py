@@ -57,4 +57,4 @@ def appended(past: Tensor | None, new: Tensor) -> Tensor:
 def refuse_state(block: str, causal: bool, state: object) -> None:
     """Raise BuildError when a mixer that reads both directions is asked to go on from a state."""
     if not causal and state is not None:
-        raise BuildError(f'"{block}" with causal=False reads the whole sequence at once and cannot go on from a state; use causal=True to step.')
+        raise BuildError(f'"{block}" with causal=False reads the whole sequence at once; it has no state to go on from. Use causal=True.')
