@@ -88,7 +88,7 @@ def best_of(
     tracking = ledger.header["config"]["tracking"]
     if tracking["off"] and uri is None:
         raise StudyError(f'The study "{folder.name}" was run with tracking off, so MLflow does not know it; see archwright status.')
-    order = [(objective.metric, objective.direction) for objective in ledger.objectives]
+    order = [(objective.metric, str(objective.direction)) for objective in ledger.objectives]
     store = uri or tracking["uri"] or default_uri(folder.parent)
     identity = ledger.header["created"]
     return best_trials(folder.name, order, identity=identity, top=top, where=where, uri=store), order
@@ -134,14 +134,17 @@ def export_trial(
     config = ledger.header["config"]
     template = assemble(make_config(config)).template
     task = load_task(template["task"])
-    facts = {
+    facts: dict[str, Any] = {
         "digest": chosen.digest,
         "study": folder.name,
         "trial": chosen.number,
         "task": config["task"],
         "metrics": {**(chosen.outcome.metrics if chosen.outcome else {}), **(chosen.tested or {})},
+        "classes": list(task.classes),
     }
-    samples = task.splits["val"][0][:8] if hasattr(task, "splits") else task.val[0][:8]
+    if task.input_scaling is not None:
+        facts["input_scaling"] = {"mean": task.input_scaling.mean.tolist(), "std": task.input_scaling.std.tolist()}
+    samples = task.val.x[:8] if task.input_scaling is None else task.input_scaling.apply(task.val.x[:8])
     return export_network(
         target or f"{folder.name}-{chosen.number:04d}",
         result.architecture(chosen.number),

@@ -122,9 +122,9 @@ def best(study: str | None, top: int, where: str | None, uri: str | None, runs: 
 @FORMAT
 def show(study: str | None, trial: int | None, svg: str | None, runs: str, form: str) -> None:
     """One architecture: drawing, layers, cost, learning curve (the best trial by default)."""
-    if study is not None and study.isdigit() and trial is None:
-        study, trial = None, int(study)
     from .views import trial_facts, trial_view
+
+    study, trial = _study_and_trial(study, trial)
 
     facts, architecture = trial_facts(study, trial, runs)
     if svg:
@@ -140,9 +140,9 @@ def show(study: str | None, trial: int | None, svg: str | None, runs: str, form:
 @RUNS
 def export(study: str | None, trial: int | None, target: str | None, onnx: bool, runs: str) -> None:
     """Write a trained network as a folder that three lines of Python load (the best trial by default)."""
-    if study is not None and study.isdigit() and trial is None:
-        study, trial = None, int(study)
     from .api import export_trial
+
+    study, trial = _study_and_trial(study, trial)
 
     folder = export_trial(study, trial, target=target, onnx=onnx, runs=runs)
     click.echo(f"wrote {folder}\n\n  import archwright\n  network = archwright.load({str(folder)!r})\n  outputs = network(inputs)\n")
@@ -200,6 +200,13 @@ def _target(what: str) -> dict[str, Any] | str:
         return {"space": what, "task": "digits"}
     cure = did_you_mean(what, [*presets(), *SPACES])
     raise click.UsageError(f'"{what}" is no preset, no YAML file and no space; {cure}')
+
+
+def _study_and_trial(study: str | None, trial: int | None) -> tuple[str | None, int | None]:
+    """A number alone means a trial of the study touched last."""
+    if study is not None and study.isdigit() and trial is None:
+        return None, int(study)
+    return study, trial
 
 
 def _overrides(options: dict[str, Any]) -> dict[str, Any]:

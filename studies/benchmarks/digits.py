@@ -19,7 +19,6 @@ from typing import Any
 from _results import write
 
 from archwright.evaluators.registry import EVALUATORS
-from archwright.search_space.outcomes import gains
 from archwright.studies import launch
 from archwright.studies.config import make_config
 from archwright.studies.parts import assemble
@@ -52,8 +51,7 @@ def one_study(seed: int, folder: Path) -> dict[str, Any]:
     objective = result.objectives[0]
     winner = result.best()[0]
     finals = [objective.gain(final[objective.metric]) for final in finish_stopped(result)]
-    best = gains(result.ledger.trials[winner["trial"]].outcome, [objective])
-    assert best is not None
+    best = objective.gain(winner[objective.metric])
     return {
         "seed": seed,
         "seconds": seconds,
@@ -64,7 +62,7 @@ def one_study(seed: int, folder: Path) -> dict[str, Any]:
         "epochs_saved": result.epochs_saved,
         "stopped": result.counts["stopped"],
         "best_stopped_final": max(finals, default=None),
-        "winner_kept": all(final <= best[0] for final in finals),
+        "winner_kept": all(final <= best for final in finals),
         "counts": result.counts,
     }
 
