@@ -96,7 +96,7 @@ def crossed_values(left: Trace, right: Trace, rng: random.Random) -> Values:
     return child
 
 
-def _spliced(first: Values, second: Values, path: str, rng: random.Random) -> list[Mapping[str, Value]]:
+def _spliced(first: Values, second: Values, path: str, rng: random.Random) -> Sequence[Mapping[str, Value]]:
     heads, tails = ([_element(values, f"{path}/{index}/") for index in range(int(values.get(path, 0) or 0))] for values in (first, second))
     if not heads or not tails:
         return heads or tails
