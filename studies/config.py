@@ -16,6 +16,7 @@ from .config_text import Source, parse_yaml, sentence_for
 
 PRESETS = Path(__file__).parent / "presets"
 KNOWN_METRICS = ("params", "flops", "activation_bytes", "latency")
+_REFERENCES = ("plugins", "space", "task", "controller", "evaluator", "stopper", "predictor")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BOUND = re.compile(r"\s*(<=|>=)\s*(\S+)\s*")
 
@@ -252,13 +253,10 @@ def load_config(what: str | os.PathLike[str] | Mapping[str, Any] | StudyConfig, 
     if isinstance(what, StudyConfig):
         return what.changed(**overrides) if overrides else what
     if isinstance(what, Mapping):
-        return make_config({**what, **overrides})
+        return make_config(_anchored({**what, **overrides}, Path.cwd()))
     path = _find(what)
     fields, source = parse_yaml(path)
-    for field in ("plugins", "space"):
-        if field in fields and field not in overrides:
-            fields[field] = _beside(fields[field], path.parent)
-    return make_config({**fields, **overrides}, source)
+    return make_config(_anchored(overrides, Path.cwd(), into=_anchored(fields, path.parent)), source)
 
 
 def presets() -> dict[str, Path]:
@@ -273,6 +271,26 @@ def _find(what: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         raise ConfigError(f'"{what}" is a folder; give a preset ({", ".join(known)}) or a YAML file, or resume the study in it.')
     raise ConfigError(f'There is no preset and no file "{what}"; the presets are {", ".join(known)}, a configuration ends in .yaml.')
+
+
+def _anchored(fields: Mapping[str, Any], folder: Path, into: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """``fields`` laid over ``into``, with the files they name made independent of the working directory."""
+    anchored = {field: _beside(value, folder) if field in _REFERENCES else value for field, value in fields.items()}
+    task = anchored.get("task")
+    if isinstance(task, Mapping):
+        anchored["task"] = _with_path(task, folder)
+    return {**(into or {}), **anchored}
+
+
+def _with_path(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A task whose data file ``path``, if it has one, is found from anywhere."""
+    found = dict(task)
+    if isinstance(found.get("params"), Mapping):
+        found["params"] = _with_path(found["params"], folder)
+    if isinstance(found.get("path"), str):
+        near = folder / found["path"]
+        found["path"] = str(near.resolve() if near.is_file() else Path(found["path"]).absolute())
+    return found
 
 
 def _beside(given: Any, folder: Path) -> Any:

@@ -8,6 +8,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from itertools import count, islice
 from pathlib import Path
@@ -137,12 +138,21 @@ def _test_winners(study: Study, top: int) -> None:
         architecture = StudyResult(study.folder, study.ledger).architecture(trial.number)
         job = study.parts.job(trial.number, architecture.to_json(), str(folder.absolute()), trial.step)
         try:
-            metrics = study.parts.test(job)
+            metrics = study.parts.test(replace(job, device=_device_here(job.device)))
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             warnings.warn(f"Candidate {trial.number} could not be tested ({reason}).", RuntimeWarning, stacklevel=2)
             continue
         study.record_test(trial.number, {name: float(value) for name, value in metrics.items()})
+
+
+def _device_here(device: str) -> str:
+    """The driver of a cluster may have no GPU of its own."""
+    if device == "cpu":
+        return device
+    import torch
+
+    return device if torch.cuda.is_available() else "cpu"
 
 
 # --- folders

@@ -116,7 +116,7 @@ class _Modules:
 
 def _entry(registry: Registry, named: Named, modules: _Modules) -> Entry:
     """The entry called ``named.name``, or the one that ``file.py:object`` registers."""
-    if ".py:" not in named.name:
+    if ":" not in named.name:
         return registry[named.name]
     obj, module = resolve(named.name)
     modules.add(module)
@@ -127,7 +127,7 @@ def _entry(registry: Registry, named: Named, modules: _Modules) -> Entry:
 
 
 def _space(named: Named, modules: _Modules) -> Space:
-    if ".py:" in named.name:
+    if ":" in named.name:
         found, module = resolve(named.name)
         modules.add(module)
         if not isinstance(found, Space) and not callable(found):
@@ -201,7 +201,11 @@ def _made(kind: str, make: Callable[[], Any], name: str) -> Any:
 
 
 def _check_keywords(kind: str, entry: Entry, given: Mapping[str, Any], skipped: int) -> None:
-    """Raise unless the entry's factory takes every keyword given, its first ``skipped`` arguments aside."""
+    """Raise unless the entry's factory takes every keyword given (its first ``skipped`` arguments aside) and its knobs the values."""
+    for name, value in given.items():
+        if name in entry.knobs and not entry.knobs[name].permits(value):
+            domain = entry.knobs[name]
+            raise ConfigError(f'The parameter "{name}" of the {kind} "{entry.name}" was given {value!r}, which {domain} does not permit.')
     taken = list(inspect.signature(entry.obj).parameters.values())[skipped:]
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
         return

@@ -141,3 +141,16 @@ def test_a_folder_is_not_a_configuration(tmp_path):
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_is_valid(name):
     assert load_config(name).space.name
+
+
+def test_the_data_file_of_a_task_is_found_beside_the_yaml_and_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "houses.csv").write_text("a,b\n")
+    path = str((tmp_path / "houses.csv").resolve())
+    assert from_text(tmp_path, "space: a\ntask: {name: table, path: houses.csv, target: b}\n").task.params == {"path": path, "target": "b"}
+    monkeypatch.chdir(tmp_path)
+    assert load_config({"space": "a", "task": {"name": "table", "params": {"path": "houses.csv"}}}).task.params["path"] == path
+
+
+def test_files_named_in_python_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config({"space": "mine.py:make"}).space.name == f"{tmp_path / 'mine.py'}:make"

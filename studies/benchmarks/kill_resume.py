@@ -1,0 +1,122 @@
+"""SIGKILL the driver at random moments, ten times in one study of real training, and resume each time.
+
+    python studies/benchmarks/kill_resume.py [--kills 10] [--trials 20] [--epochs 6]
+
+Checks that every trial is in the journal exactly once, that no finished one reran, that no epoch was reported twice, and that the
+final leaderboard equals that of the same study left alone, number for number (wall-clock seconds aside).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from archwright.studies.benchmarks._results import write
+from archwright.studies.journal import read_journal
+from archwright.studies.launch import resume, run
+from archwright.studies.result import StudyResult
+
+_DRIVER = """
+import json, sys
+from archwright.studies.launch import resume, run
+what, argument = sys.argv[1:]
+resume(argument) if what == "resume" else run(json.loads(argument))
+"""
+
+
+def fields(folder: Path, name: str, trials: int, epochs: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "space": "token-mixers",
+        "task": "digits",
+        "controller": "evolution",
+        "trials": trials,
+        "epochs": epochs,
+        "threads": 1,
+        "tracking": "off",
+        "folder": str(folder),
+    }
+
+
+def killed_once(what: str, argument: str, folder: Path, rng: random.Random, pace: float) -> str | None:
+    """Start a driver, let it write its first event, kill it after up to ``pace`` seconds; the kind of the last event, None if it ended."""
+    journal = folder / "journal.jsonl"
+    before = journal.stat().st_size if journal.exists() else 0
+    process = subprocess.Popen([sys.executable, "-c", _DRIVER, what, argument])
+    while process.poll() is None and (not journal.exists() or journal.stat().st_size <= before):
+        time.sleep(0.005)
+    until = time.monotonic() + rng.uniform(0.0, pace)
+    while process.poll() is None and time.monotonic() < until:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return None if process.returncode == 0 else list(read_journal(journal))[-1]["event"]
+
+
+def repeats(folder: Path) -> dict[str, int]:
+    """How often something stands in the journal more than once, and how often a finished trial was started again."""
+    seen: Counter[tuple[str, int, int]] = Counter()
+    finished: set[int] = set()
+    reran = 0
+    for event in read_journal(folder / "journal.jsonl"):
+        kind, n = event["event"], event.get("n", -1)
+        if kind in ("asked", "told", "started", "report", "tested"):
+            seen[kind, n, event.get("step", 0)] += 1
+        reran += kind in ("started", "report") and n in finished
+        if kind == "told":
+            finished.add(n)
+    return {"twice_in_journal": sum(count > 1 for count in seen.values()), "reran": reran}
+
+
+def comparable(result: StudyResult) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in result.leaderboard()]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--kills", type=int, default=10)
+    options.add_argument("--trials", type=int, default=20)
+    options.add_argument("--epochs", type=int, default=6)
+    options.add_argument("--seed", type=int, default=0)
+    given = options.parse_args()
+    rng = random.Random(given.seed)
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "killed"
+        began = time.perf_counter()
+        whole = run(fields(Path(root), "whole", given.trials, given.epochs))
+        seconds = time.perf_counter() - began
+        what, argument = "run", json.dumps(fields(Path(root), "killed", given.trials, given.epochs))
+        last: list[str] = []
+        for _ in range(given.kills):
+            kind = killed_once(what, argument, folder, rng, 1.6 * seconds / given.kills)
+            if kind is None:
+                break
+            last.append(kind)
+            what, argument = "resume", str(folder)
+        result = resume(folder)
+        figures = {
+            "kills": len(last),
+            "last_event_before_each_kill": dict(Counter(last)),
+            "trials": result.ledger.evaluated,
+            "statuses": result.counts,
+            "leaderboard_equal": comparable(result) == comparable(whole),
+            **repeats(folder),
+            "uninterrupted_seconds": round(seconds, 1),
+        }
+    print(json.dumps(figures, indent=2))
+    print(write("kill_resume", figures))
+    if not figures["leaderboard_equal"] or figures["twice_in_journal"] or figures["reran"]:
+        raise SystemExit("the killed study differs from the uninterrupted one")
+
+
+if __name__ == "__main__":
+    main()
