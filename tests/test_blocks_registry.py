@@ -13,10 +13,21 @@ from archwright.search_space.choices import Domain, Integer, OneOf, Real
 from archwright.search_space.errors import ArchwrightError, BuildError
 from archwright.search_space.facts import BLOCKS, BlockFacts
 from archwright.search_space.registry import Entry
-from archwright.search_space.specs import TensorSpec
+from archwright.search_space.specs import OutputSpec, TensorSpec
 from archwright.testing.blocks import block_names, check_block
 
 MINE = block_names("mixer", "channel", "norm", "activation")
+ENDS = [
+    ("tokens", {"width": 16}),
+    ("patches", {"width": 16, "patch": 2}),
+    ("overlap-patches", {"width": 16}),
+    ("conv-stem", {"width": 16}),
+    ("feature-tokens", {"width": 16}),
+    ("pooled-head", {}),
+    ("pooled-classifier", {}),
+    ("pooled-regressor", {"output": OutputSpec("values", 3)}),
+    ("token-head", {}),
+]
 
 
 def _ends(domain: Domain) -> tuple:
@@ -36,6 +47,20 @@ def test_registry_holds_the_first_set():
 
 @pytest.mark.parametrize("name", MINE)
 def test_laws_hold(name):
+    check_block(name)
+
+
+@pytest.mark.parametrize(("name", "params"), ENDS)
+def test_laws_hold_for_stems_and_heads(name, params):
+    check_block(name, **params)
+
+
+def test_every_stem_and_head_is_checked():
+    assert {name for name, _ in ENDS} == set(block_names("stem", "head"))
+
+
+@pytest.mark.parametrize("name", block_names("op"))
+def test_laws_hold_for_operations(name):
     check_block(name)
 
 
@@ -97,7 +122,7 @@ BAD = [
 @pytest.mark.parametrize(("name", "params", "word"), BAD)
 def test_bad_parameters_are_one_sentence(name, params, word):
     with pytest.raises(ArchwrightError, match=word) as caught:
-        BLOCKS[name].obj(TensorSpec("tokens", (4, 7)), **params)
+        BLOCKS[name].obj(TensorSpec("tokens", (4, 7 if name == "gru" else 8)), **params)
     assert "\n" not in str(caught.value)
 
 

@@ -39,7 +39,7 @@ def check_block(name: str, spec: TensorSpec | None = None, /, **params: Any) -> 
     Args:
         name: the block's registered name.
         spec: its input; None tries every layout it declares on a small default.
-        params: the block's parameters.
+        params: the block's parameters; for a head ``output`` too, an OutputSpec (four classes by default).
 
     A named port that a mixer takes is fed tensors of the input's shape: all positions so far, as ``values`` of ``attention``.
 
@@ -52,7 +52,7 @@ def check_block(name: str, spec: TensorSpec | None = None, /, **params: Any) -> 
     specs = [spec] if spec is not None else [DEFAULT_SPECS[layout] for layout in facts.layouts if layout in DEFAULT_SPECS]
     assert specs, f'The block "{name}" reads {facts.layouts}, for which there is no default input; give check_block a TensorSpec.'
     for each in specs:
-        trial = _Trial(name, entry, facts, each, params)
+        trial = _Trial(name, entry, facts, each, {"output": OutputSpec("classes", 4), **params} if facts.kind == "head" else params)
         for law in _laws(trial):
             law(trial)
 
@@ -73,10 +73,9 @@ class _Trial:
     params: Mapping[str, Any]
 
     def make(self, seed: int = 0) -> nn.Module:
-        extra = {"output": OutputSpec("classes", 4)} if self.facts.kind == "head" else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module: nn.Module = self.entry.obj(self.spec, **extra, **self.params)
+            module: nn.Module = self.entry.obj(self.spec, **self.params)
         return module
 
     def stirred(self, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -126,8 +125,8 @@ def _close(left: Tensor, right: Tensor) -> bool:
 
 
 def _laws(trial: _Trial) -> Iterator[Callable[[_Trial], None]]:
-    yield from (_same_seed_same_parameters, _shape_and_dtype, _meta, _autocast, _gradients, _finite, _batch_independence)
-    yield from (_repeatable, _pure, _state_dict, _parameters_as_declared)
+    yield from (_same_seed_same_parameters, _shape_and_dtype, _meta, _pure, _repeatable, _batch_independence)
+    yield from (_state_dict, _gradients, _finite, _autocast, _parameters_as_declared)
     facts = trial.facts
     if facts.keeps_zero or facts.zero:
         yield _keeps_zero
@@ -150,7 +149,8 @@ def _shape_and_dtype(trial: _Trial) -> None:
         if trial.facts.kind in _KEEPS_SHAPE:
             trial.law(tuple(y.shape[1:]) == trial.spec.shape, f"turns its input into {tuple(y.shape[1:])}; it must keep the shape.")
         if trial.facts.kind == "head":
-            trial.law(tuple(y.shape[1:]) == (4,), f"gives {tuple(y.shape[1:])} for 4 classes.")
+            size = trial.params["output"].size
+            trial.law(y.shape[-1] == size, f"gives {y.shape[-1]} numbers where {size} are wanted.")
 
 
 def _meta(trial: _Trial) -> None:
