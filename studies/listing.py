@@ -19,7 +19,7 @@ _REGISTRIES = {
     "tasks": ("evaluators.tasks", "TASKS"),
     "controllers": ("controllers.registry", "CONTROLLERS"),
     "evaluators": ("evaluators.registry", "EVALUATORS"),
-    "executors": ("evaluators.executors", "EXECUTORS"),
+    "executors": ("evaluators.executors.registry", "EXECUTORS"),
     "predictors": ("predictors.registry", "PREDICTORS"),
     "stoppers": ("predictors.registry", "STOPPERS"),
     "kernels": ("kernels.spec", "KERNELS"),
