@@ -60,37 +60,34 @@ class _Digester:
         return found if exact and not inexact else found + INEXACT
 
     def _cell(self, cell: Architecture) -> str:
-        key = _content(cell)
+        key = content(cell)
         if key not in self.cells:
             self.cells[key] = self.digest(cell)
         return self.cells[key]
 
 
-def _content(cell: Architecture) -> Any:
-    """What a cell is up to the names of its nodes, read in the order given: a cheap key that differs where digests may."""
+def content(value: Any) -> Any:
+    """A parameter as a hashable key that does not hold names of nodes: equal keys mean equal values, cells up to renaming."""
+    if isinstance(value, Architecture):
+        return _cell_content(value)
+    if isinstance(value, Mapping):
+        return tuple((key, content(item)) for key, item in sorted(value.items()))
+    return tuple(content(item) for item in value) if isinstance(value, tuple) else (type(value), value)
+
+
+def _cell_content(cell: Architecture) -> Any:
     place = {node.name: str(number) for number, node in enumerate(cell.nodes)}
 
     def spell(reference: str) -> str:
         name, _, port = reference.partition(":")
         return f"{place[name]}:{port}"
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, Architecture):
-            return _content(value)
-        if isinstance(value, Mapping):
-            return tuple((key, plain(item)) for key, item in sorted(value.items()))
-        return tuple(plain(item) for item in value) if isinstance(value, tuple) else (type(value), value)
-
     nodes = tuple(
-        (node.block, tuple(map(spell, node.inputs)), plain(node.params) if node.params else (), place.get(node.weights or ""))
+        (node.block, tuple(map(spell, node.inputs)), content(node.params) if node.params else (), place.get(node.weights or ""))
         for node in cell.nodes
     )
-    return (
-        nodes,
-        spell(cell.output),
-        tuple((port, spell(reference)) for port, reference in sorted(cell.ports.items())),
-        plain(cell.training),
-    )
+    ports = tuple((port, spell(reference)) for port, reference in sorted(cell.ports.items()))
+    return nodes, spell(cell.output), ports, content(cell.training)
 
 
 def _numbered(graph: NormalGraph) -> tuple[str, bool]:
