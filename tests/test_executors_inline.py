@@ -116,7 +116,8 @@ def test_the_time_limit_counts_all_units_of_a_trial_together(tmp_path):
 
 def test_an_evaluator_must_mark_its_last_report(tmp_path):
     for limit in (None, 60.0):
-        assert reason(InlineExecutor(time_limit=limit), make_job(tmp_path, 1, "empty")).startswith("the evaluator ended without its last report")
+        said = reason(InlineExecutor(time_limit=limit), make_job(tmp_path, 1, "empty"))
+        assert said.startswith("the evaluator ended without its last report")
 
 
 def test_an_evaluator_must_yield_reports(executor, tmp_path):

@@ -21,12 +21,9 @@ from .executor_cases import all_events, make_job
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_session_of_this_module():
-    import ray
-
-    ours = ray_session.connect(None, cpus=4)
+    assert ray_session.connect(None, cpus=4)
     yield
-    assert ours
-    ray.shutdown()
+    ray_session.disconnect([], grace=0.0, shutdown=True)
 
 
 @pytest.fixture(scope="module")

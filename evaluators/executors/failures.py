@@ -19,6 +19,11 @@ def time_limit_reason(limit: float, step: int) -> str:
     return f"time limit of {limit:g} s reached after step {step}; raise time_limit, or let the space build cheaper candidates"
 
 
+def died_twice_reason(step: int, memory: bool = False) -> str:
+    why = " from lack of memory" if memory else ""
+    return f"its worker died twice{why}, the last time after step {step}; usual causes are a crash in native code and too little memory"
+
+
 def reason_of(error: BaseException) -> str:
     """One sentence for an exception that ended a candidate."""
     if isinstance(error, ArchwrightError):

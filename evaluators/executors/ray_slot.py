@@ -12,7 +12,7 @@ from typing import Any
 
 from ...search_space.errors import ArchwrightError
 from ...search_space.protocols import Job, WorkerEvent
-from .failures import time_limit_reason
+from .failures import died_twice_reason, time_limit_reason
 from .ray_worker import Worker, event_from_text
 
 _AHEAD = 2  # pulls under way per worker, so that it never waits for the driver between two units
@@ -118,7 +118,8 @@ class Slot:
         if job is not None and self._deaths > 1:
             self._release()
             self._replace()
-            return WorkerEvent(job.number, "failed", reason=_died_twice(job.reported, error))
+            memory = "running low on memory" in str(error)  # what Ray's memory monitor says
+            return WorkerEvent(job.number, "failed", reason=died_twice_reason(job.reported, memory))
         self._replace()
         return None
 
@@ -170,8 +171,3 @@ class Slot:
             self._waiting += 1
         generation = self._generation
         answer.future().add_done_callback(lambda future: self._answers.put((self, generation, ticket, future)))
-
-
-def _died_twice(step: int, error: BaseException) -> str:
-    memory = " from lack of memory" if "running low on memory" in str(error) else ""  # what Ray's memory monitor says
-    return f"its worker died twice{memory}, the last time after step {step}; usual causes are a crash in native code and too little memory"
