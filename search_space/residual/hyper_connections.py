@@ -1,0 +1,123 @@
+"""Hyper-connections: several copies of the stream with learned mixing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..choices import Integer, OneOf
+from ..errors import BuildError
+from ..facts import residual
+from ..specs import TensorSpec
+from .rule import Rule, Stream, Write
+
+START_SCALE = 0.01
+
+
+class Mixing(nn.Module):
+    """The matrix [[0, B], [A_m, A_r]] of one write, fixed or computed from the stream.
+
+    Static: A_m = e_{k mod n}, A_r = I, B = 1 at the start; n^2 + 2n parameters. Dynamic adds, with H' = RMSNorm(H) over the
+    channels of each copy, ``s_a act(H' w_m)``, ``s_a act(H' W_r)`` and ``s_b act(H' w_b)``, the maps zero and s_a = s_b = 0.01 at
+    the start, act = tanh or the identity: D (n + 2) + 2 + D more parameters.
+    """
+
+    def __init__(self, streams: int, width: int, k: int, dynamic: bool, tanh: bool) -> None:
+        super().__init__()
+        self.read = nn.Parameter(nn.functional.one_hot(torch.tensor(k % streams), streams).to(torch.get_default_dtype()))  # A_m
+        self.keep = nn.Parameter(torch.eye(streams))  # A_r
+        self.give = nn.Parameter(torch.ones(streams))  # B
+        for static in (self.read, self.keep, self.give):
+            static.no_weight_decay = True  # type: ignore[attr-defined]
+        self.dynamic, self.tanh, self.streams = dynamic, tanh, streams
+        if dynamic:
+            self.gain = nn.Parameter(torch.ones(width))
+            self.maps = nn.Parameter(torch.zeros(width, streams + 2))  # w_m | w_b | W_r
+            self.scale_read = nn.Parameter(torch.tensor(START_SCALE))  # s_a
+            self.scale_give = nn.Parameter(torch.tensor(START_SCALE))  # s_b
+
+    def coefficients(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A_m [..., n], A_r [..., n, n] and B [..., n] for the copies ``rows`` [..., n, D]."""
+        if not self.dynamic:
+            return self.read, self.keep, self.give
+        normed = rows * torch.rsqrt(rows.square().mean(-1, keepdim=True) + 1e-6) * self.gain
+        moved = normed @ self.maps  # [..., n, n + 2]
+        moved = torch.tanh(moved) if self.tanh else moved
+        read = self.read + self.scale_read * moved[..., 0]
+        give = self.give + self.scale_give * moved[..., 1]
+        return read, self.keep + self.scale_read * moved[..., 2:], give
+
+
+class MixedWrite(Write):
+    """read: h = A_m' H. write: H_j <- sum_i A_r[i, j] H_i + B_j y. skip: the copies mix, nothing is added."""
+
+    def __init__(self, mixing: Mixing, image: bool) -> None:
+        super().__init__()
+        self.mixing = mixing
+        self.image = image
+
+    def read(self, stream: Stream) -> Tensor:
+        rows = self._rows(stream)
+        read, _, _ = self.mixing.coefficients(rows)
+        return self._channels_first((read.unsqueeze(-1) * rows).sum(-2))
+
+    def write(self, stream: Stream, y: Tensor) -> Stream:
+        rows = self._rows(stream)
+        _, keep, give = self.mixing.coefficients(rows)
+        y = y.movedim(1, -1) if self.image else y
+        return self._stream(keep.transpose(-1, -2) @ rows + give.unsqueeze(-1) * y.unsqueeze(-2))
+
+    def skip(self, stream: Stream) -> Stream:
+        rows = self._rows(stream)
+        return self._stream(self.mixing.coefficients(rows)[1].transpose(-1, -2) @ rows)
+
+    def _rows(self, stream: Tensor) -> Tensor:
+        """[B, n, ...] with channels where the layout has them -> [B, ..., n, D]."""
+        stream = stream.movedim(2, -1) if self.image else stream
+        return stream.movedim(1, -2)
+
+    def _stream(self, rows: Tensor) -> Tensor:
+        stream = rows.movedim(-2, 1)
+        return stream.movedim(-1, 2) if self.image else stream
+
+    def _channels_first(self, x: Tensor) -> Tensor:
+        return x.movedim(-1, 1) if self.image else x
+
+
+@residual(
+    "hyper-connections",
+    norm="branch",
+    knobs={
+        "n_streams": Integer(2, 8),
+        "dynamic": OneOf((True, False)),
+        "tanh": OneOf((True, False)),
+        "final": OneOf(("sum", "mean")),
+    },
+    paper="Hyper-Connections (2024, 2409.19606)",
+)
+class HyperConnections(Rule):
+    """n copies H of the stream; each write reads a mixture, mixes the copies, and gives to each (see :class:`MixedWrite`).
+
+    init: n copies of x, [B, n, ...]. final: their sum or mean. At the start the copies stay equal, and the network is the
+    pre-norm one (n times its stream before the final norm, with ``sum``).
+    """
+
+    def __init__(
+        self, spec: TensorSpec, total: int, *, n_streams: int = 4, dynamic: bool = True, tanh: bool = True, final: str = "sum"
+    ) -> None:
+        super().__init__(spec, total)
+        if n_streams < 1:
+            raise BuildError(f'The "n_streams" parameter of "hyper-connections" must be at least 1. Got {n_streams!r} instead.')
+        if final not in ("sum", "mean"):
+            raise BuildError(f'The "final" parameter of "hyper-connections" must be sum or mean. Got {final!r} instead.')
+        self.n_streams, self.dynamic, self.tanh, self.ending = n_streams, dynamic, tanh, final
+
+    def init(self, x: Tensor) -> Stream:
+        return x.unsqueeze(1).expand(-1, self.n_streams, *[-1] * (x.dim() - 1))
+
+    def final(self, stream: Stream) -> Tensor:
+        return stream.sum(1) if self.ending == "sum" else stream.mean(1)
+
+    def write_at(self, k: int, shared: nn.Module | None) -> Write:
+        mixing = Mixing(self.n_streams, self.spec.width, k, self.dynamic, self.tanh)
+        return MixedWrite(mixing, self.spec.layout == "image")

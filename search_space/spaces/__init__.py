@@ -1,0 +1,7 @@
+"""The spaces that come with Archwright; importing this package registers them."""
+
+from __future__ import annotations
+
+from . import conv_cells, token_mixers
+
+__all__ = ["conv_cells", "token_mixers"]
