@@ -6,6 +6,7 @@ layers runs through an invisible box in each, so that it is laid around the boxe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -73,7 +74,7 @@ def _neighbours(count: int, chains: list[list[int]]) -> tuple[list[list[int]], l
     above: list[list[int]] = [[] for _ in range(count)]
     below: list[list[int]] = [[] for _ in range(count)]
     for chain in chains:
-        for upper, lower in zip(chain, chain[1:], strict=False):
+        for upper, lower in itertools.pairwise(chain):
             above[lower].append(upper)
             below[upper].append(lower)
     return above, below
@@ -88,18 +89,22 @@ def _ordered(depth: list[int], neighbours: tuple[list[list[int]], list[list[int]
     best, fewest = [list(layer) for layer in layers], _crossings(layers, below)
     for sweep in range(_SWEEPS):
         towards, order = (above, layers[1:]) if sweep % 2 == 0 else (below, layers[-2::-1])
-        for layer in order:
-            place = {box: index for line in layers for index, box in enumerate(line)}
-            layer.sort(key=lambda box: (_mean([place[other] for other in towards[box]], place[box]), place[box]))
+        for line in order:
+            _sort_by_barycentre(line, layers, towards)
         crossings = _crossings(layers, below)
         if crossings < fewest:
             best, fewest = [list(layer) for layer in layers], crossings
     return best
 
 
+def _sort_by_barycentre(line: list[int], layers: list[list[int]], towards: list[list[int]]) -> None:
+    place = {box: index for layer in layers for index, box in enumerate(layer)}
+    line.sort(key=lambda box: (_mean([place[other] for other in towards[box]], place[box]), place[box]))
+
+
 def _crossings(layers: list[list[int]], below: list[list[int]]) -> int:
     count = 0
-    for upper, lower in zip(layers, layers[1:], strict=False):
+    for upper, lower in itertools.pairwise(layers):
         place = {box: index for index, box in enumerate(lower)}
         ends = [end for box in upper for end in sorted(place[other] for other in below[box])]
         count += sum(1 for i, end in enumerate(ends) for later in ends[i + 1 :] if later < end)
@@ -143,7 +148,7 @@ def _threads(box: int, above: list[list[int]], below: list[list[int]], widths: l
 def _spread(wanted: list[float], widths: list[float], weights: list[float], gap: float) -> list[float]:
     """The places nearest to ``wanted`` (weighted least squares) that keep the order and the gaps: isotonic regression."""
     offsets = [0.0]
-    for left, right in zip(widths, widths[1:], strict=False):
+    for left, right in itertools.pairwise(widths):
         offsets.append(offsets[-1] + (left + right) / 2 + gap)
     blocks: list[tuple[float, float, int]] = []  # mean, weight, members
     for place, weight, offset in zip(wanted, weights, offsets, strict=True):

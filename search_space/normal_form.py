@@ -144,6 +144,8 @@ class _Normaliser:
         params = filled(node.params, entry)
         if node.block == "open" and isinstance(params.get("rule"), str):
             params = filled(params, RESIDUALS[params["rule"]])
+        if "norm_params" in params:
+            params = _filled_norm(params)
         return params, entry.facts, node.block + (canonical_text(params, self.cell_name) if params else "")
 
     def _resolve(self, reference: Reference) -> Reference:
@@ -256,6 +258,12 @@ class _Normaliser:
         for number, kept in enumerate(self.kept):
             if kept >= 0 and self.parametric[kept]:
                 self.nodes[kept].group = first.setdefault(find(number), kept)
+
+
+def _filled_norm(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of a layer or close with those of its norm in full, none where it has no norm."""
+    norm = params.get("norm")
+    return {**params, "norm_params": filled(params["norm_params"] or {}, BLOCKS[norm]) if isinstance(norm, str) else {}}
 
 
 def _is_sum(block: str, params: Mapping[str, Any], facts: BlockFacts) -> bool:

@@ -119,6 +119,11 @@ SAME = {
         graph("k", k=("test-knobs", "x", {"heads": 2.0, "rate": 1})),
     ),
     "type of an option": (graph("k", k=("test-knobs", "x", {"size": 5})), graph("k", k=("test-knobs", "x", {"size": 5.0}))),
+    "default parameter of a norm": (
+        graph("c", c=("close", "x", {"norm": "test-knobs"})),
+        graph("c", c=("close", "x", {"norm": "test-knobs", "norm_params": {"heads": 4.0}})),
+    ),
+    "parameters of no norm": (graph("c", c=("close", "x")), graph("c", c=("close", "x", {"norm": None, "norm_params": {"heads": 5}}))),
     "default knob of a rule": (
         graph("c", o=("open", "x", {"rule": "test-rule"}), c=("close", "o")),
         graph("c", o=("open", "x", {"rule": "test-rule", "streams": 2.0}), c=("close", "o")),
@@ -200,6 +205,10 @@ APART = {
                 {"body": Architecture((Node("x", "input", (), {"index": 1}), Node("a", "test-conv", ("x",))), "a")},
             ),
         ),
+    ),
+    "parameter of a norm": (
+        graph("c", c=("close", "x", {"norm": "test-knobs"})),
+        graph("c", c=("close", "x", {"norm": "test-knobs", "norm_params": {"heads": 5}})),
     ),
     "knob of a rule": (
         graph("c", o=("open", "x", {"rule": "test-rule"}), c=("close", "o")),
