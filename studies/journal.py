@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Journal:
             self._file = -1
 
 
-def read_journal(path: Path) -> Iterator[Event]:
+def read_journal(path: Path) -> Generator[Event]:
     """The events of a journal in order, one in memory at a time; a torn last line is passed over.
 
     Raises:

@@ -8,9 +8,10 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from importlib import metadata
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..search_space.errors import ConfigError, StudyError
 from .config import StudyConfig, load_config, make_config
 from .config_text import parse_yaml
 from .engine import Engine
-from .journal import Journal, read_journal
+from .journal import Event, Journal, read_journal
 from .leaderboard import ranked
 from .lock import StudyLock
 from .parts import Parts, assemble, plugin_facts
@@ -54,11 +55,11 @@ def run(
     folder = _new_folder(config, what)
     config = config.changed(name=folder.name)
     try:
-        with StudyLock(folder):
-            engine = Engine(config)
+        with StudyLock(folder), closing(Engine(config)) as engine:
             _write_config(folder / CONFIG, config)
             header = _header(config, parts)
-            study = Study(parts, folder, Journal(folder / JOURNAL), _followers(followers, config, folder, header))
+            hearing = _followers(followers, config, folder, header)
+            study = Study(parts, folder, Journal(folder / JOURNAL), hearing)
             return _carry_out(study, config, engine, lambda: study.begin(header))
     except BaseException:
         if not (folder / JOURNAL).exists():
@@ -90,38 +91,33 @@ def resume(
     if not (root / CONFIG).is_file():
         raise StudyError(f'The folder "{folder}" holds no study; give the folder of a study, such as runs/digits.')
     with StudyLock(root):
-        journal = Journal(root / JOURNAL)
-        header = next(iter(islice(read_journal(root / JOURNAL), 1)), None)
+        header = _first_event(root / JOURNAL)
         config = _machine(_moved(_recorded(root, header), plugins), overrides)
         parts = assemble(config)
-        if header is None:  # killed before the first event was written
-            header = _header(config, parts)
-            journal.append({"event": "study", **header})
-        else:
+        if header is not None:
             _check_plugins(parts, header)
-        study = Study(parts, root, journal, _followers(followers, config, root, header))
-        study.feed(read_journal(root / JOURNAL))
+        known = header or _header(config, parts)
+        study = Study(parts, root, Journal(root / JOURNAL), _followers(followers, config, root, known))
+        if header is None:  # killed before the first event was written
+            study.begin(known)
+        study.feed(read_journal(root / JOURNAL) if header is not None else ())
         wanted = _wanted(trials, study)
         if study.finished and wanted == study.ledger.wanted and study.ledger.ended is not None:
-            _test_winners(study, config.top)
-            study.close()
-            return _result(study)
-        return _carry_out(study, config, Engine(config), lambda: study.go_on(wanted))
+            return _carry_out(study, config, None, lambda: None)
+        with closing(Engine(config)) as engine:
+            return _carry_out(study, config, engine, lambda: study.go_on(wanted))
 
 
-def _carry_out(study: Study, config: StudyConfig, engine: Engine, begin: Callable[[], None]) -> StudyResult:
+def _carry_out(study: Study, config: StudyConfig, engine: Engine | None, begin: Callable[[], None]) -> StudyResult:
+    """Begin or go on, search to the end, test the winners; without an engine the search is over and only they are left."""
     try:
         begin()
-        engine.run(study)
+        if engine is not None:
+            engine.run(study)
         study.end()
         _test_winners(study, config.top)
     finally:
-        engine.close()
         study.close()
-    return _result(study)
-
-
-def _result(study: Study) -> StudyResult:
     if study.ledger.evaluated == 0 and study.ledger.ended:
         raise StudyError(f"The study {study.folder} found nothing to evaluate: {study.ledger.ended}.")
     return StudyResult(study.folder, study.ledger)
@@ -207,6 +203,14 @@ def _header(config: StudyConfig, parts: Parts) -> dict[str, Any]:
 
 
 # --- what a resumed study keeps
+
+
+def _first_event(journal: Path) -> Event | None:
+    """The journal's first event; None when a kill left no whole one."""
+    if not journal.exists():
+        return None
+    with closing(read_journal(journal)) as events:
+        return next(events, None)
 
 
 def _recorded(root: Path, header: Mapping[str, Any] | None) -> StudyConfig:

@@ -264,7 +264,7 @@ def _probe(space: Space, measure: Measure, seed: int) -> None:
         except ArchwrightError:
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}{_line_in(error)}"
+            reason = f"{type(error).__name__}: {error}{line_in(error)}"
             raise ConfigError(f'The space "{space.name}" failed on a trial run: {reason}.') from error
         if not trace:
             raise ConfigError(f'The space "{space.name}" asks no question, so there is nothing to search; use choose.one_of.')
@@ -274,11 +274,11 @@ def _probe(space: Space, measure: Measure, seed: int) -> None:
         except ArchwrightError as error:
             fault = error
         except Exception as error:
-            fault = ConfigError(f"{type(error).__name__}: {error}{_line_in(error)}")
+            fault = ConfigError(f"{type(error).__name__}: {error}{line_in(error)}")
     raise ConfigError(f'None of {PROBES} samples of the space "{space.name}" can be built for this task; the last one: {fault}')
 
 
-def _line_in(error: BaseException) -> str:
+def line_in(error: BaseException) -> str:
     """Where in the user's own file an error rose."""
     where, trace = "", error.__traceback__
     while trace is not None:

@@ -24,7 +24,7 @@ from ..search_space.protocols import Candidate, Job, Proposal, WorkerEvent
 from ..search_space.seeds import generator
 from .journal import Event, Journal, read_journal
 from .ledger import RANDOM_AFTER, Ledger, Trial
-from .parts import Parts
+from .parts import Parts, line_in
 
 ARCHITECTURE = "architecture.json"
 
@@ -181,7 +181,8 @@ class Study:
         except (ArchwrightError, MemoryError):
             raise
         except Exception as error:
-            raise StudyError(f"The controller failed when asked for candidate {n}: {type(error).__name__}: {error}") from error
+            reason = f"{type(error).__name__}: {error}{line_in(error)}"
+            raise StudyError(f"Candidate {n} could not be proposed by the controller on this space: {reason}.") from error
 
     def _facts(self, architecture: Architecture, digest: str) -> dict[str, Any]:
         """What is known of a candidate before training: its twin, its measured cost, the constraint it breaks."""

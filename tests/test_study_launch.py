@@ -305,6 +305,41 @@ def test_killed_at_random_moments_the_leaderboard_is_that_of_the_whole_study(tmp
         assert sorted(set(map(int, steps))) == list(range(1, trial.outcome.steps + 1))
 
 
+class Interrupts:
+    """A follower that presses Ctrl-C after some candidates."""
+
+    def __init__(self, after):
+        self.left, self.closed = after, 0
+
+    def heard(self, event):
+        self.left -= event["event"] == "told"
+        if self.left == 0:
+            self.left = -1
+            raise KeyboardInterrupt
+
+    def close(self):
+        self.closed += 1
+
+
+def test_interrupted_by_the_user_it_goes_on_later(tmp_path, plugin):
+    whole = run(fields(plugin, tmp_path / "whole"))
+    follower = Interrupts(7)
+    with pytest.raises(KeyboardInterrupt):
+        run(fields(plugin, tmp_path), followers=[follower])
+    assert follower.closed == 1
+    assert not is_running(tmp_path / "study")
+    assert comparable(resume(tmp_path / "study")) == comparable(whole)
+
+
+def test_followers_that_cannot_be_made_leave_no_folder(tmp_path, plugin):
+    def broken(config, folder, header):
+        raise StudyError("no such server")
+
+    with pytest.raises(StudyError, match="no such server"):
+        run(fields(plugin, tmp_path), followers=broken)
+    assert not (tmp_path / "study").exists()
+
+
 # --- the lock
 
 
