@@ -26,12 +26,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """``layer/0`` for one node, ``layer/0-2`` for three."""
+        """``layer/0`` for one node, ``layer/0..2`` for three."""
         first, last = self.first.name, self.nodes[-1].name
         if self.count == 1:
             return first
-        head, slash, index = last.rpartition("/")
-        return f"{first}-{index}" if slash and first.startswith(head + slash) else f"{first} - {last}"
+        stem = first.rstrip("0123456789")
+        return f"{first}..{last.removeprefix(stem)}"
 
 
 def folded(architecture: Architecture) -> list[Run]:

@@ -60,10 +60,10 @@ def test_text_lists_nodes_cells_inputs_and_training() -> None:
     assert lines == [
         "x             input",
         "open          test-conv(rule=pre-norm)        ← x",
-        "layer/0-1     test-branches(norm=rmsnorm) ×2  ← open",
+        "layer/0..1    test-branches(norm=rmsnorm) ×2  ← open",
         "  branches 1  test-knobs",
         "  branches 2  test-linear(expansion=4)",
-        "layer/2       test-branches(norm=rmsnorm)     ← layer/0-1",
+        "layer/2       test-branches(norm=rmsnorm)     ← layer/0..1",
         "  branches 1  test-knobs(heads=8)",
         "  branches 2  test-linear(expansion=4)",
         "close         test-conv                       ← layer/2",
@@ -83,7 +83,7 @@ def test_text_indents_cells_that_are_no_chain() -> None:
 
 
 def test_equal_layers_fold_whatever_the_nodes_of_their_cells_are_called() -> None:
-    assert [(run.name, run.count) for run in folded(stack(4))] == [("x", 1), ("open", 1), ("layer/0-3", 4), ("close", 1)]
+    assert [(run.name, run.count) for run in folded(stack(4))] == [("x", 1), ("open", 1), ("layer/0..3", 4), ("close", 1)]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_svg_shows_folded_layers_once_with_their_count() -> None:
     texts = _texts(stack(5).to_svg())
     assert texts.count("test-branches") == 1
     assert "×5" in texts
-    assert "layer/0-4" in texts
+    assert "layer/0..4" in texts
 
 
 def test_svg_escapes_text() -> None:
