@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ...choices import OneOf, Real
+from ...choices import Domain, OneOf, Real
 from ...facts import block
 from ...specs import TensorSpec
 from ..initialise import checked, chosen, linear, scaled_width
@@ -14,7 +14,7 @@ _DEGREES = ("3/2", "5/4", "7/6")
 _INITS = ("identity-silu", "identity-gelu", "gelu-gelu")
 # 1 / E[F(x)^2] for x ~ N(0, 1): the variance of W that keeps the variance of x.
 _VARIANCE = {"identity": 1.0, "silu": 2.81, "gelu": 2.35}
-_KNOBS = {
+_KNOBS: dict[str, Domain] = {
     "ratio": Real(1.0, 4.0, step=0.5),
     "groups": OneOf((1, 4, 8, 16)),
     "degree": OneOf(_DEGREES),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ...choices import OneOf, Real
+from ...choices import Domain, OneOf, Real
 from ...facts import block
 from ...specs import TensorSpec
 from ..activations import activation as named_activation
 from ..initialise import linear, scaled_width
 
-_KNOBS = {"ratio": Real(1.0, 4.0, step=0.5), "activation": OneOf(("relu", "gelu", "silu", "squared-relu"))}
+_KNOBS: dict[str, Domain] = {"ratio": Real(1.0, 4.0, step=0.5), "activation": OneOf(("relu", "gelu", "silu", "squared-relu"))}
 _LAYOUTS = ("tokens", "vector")
 
 

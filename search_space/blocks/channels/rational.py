@@ -41,11 +41,11 @@ def coefficients(function: str, degree: int) -> tuple[list[float], list[float]]:
 
 
 class Rational(torch.autograd.Function):
-    """``F(x) = (a_0 + a_1 x + ... + a_m x^m) / (1 + |b_1 x + ... + b_n x^n|)`` by Horner's rule, one F per group.
+    """``F(x) = (a_0 + a_1 x + ... + a_m x^m) / (1 + |b_1 x + ... + b_n x^n|)`` by Horner's rule, one F per channel.
 
     Args (of ``apply``):
-        x: [rows, groups, width of a group].
-        a: [groups, m + 1]; b: [groups, n].
+        x: [rows, channels].
+        a: [m + 1, channels]; b: [n, channels].
 
     The backward pass is written out and made of differentiable operations, so that it keeps three tensors instead of m + n and
     still has derivatives of its own. With P the numerator, S the sum in the denominator and Q = 1 + |S|:
@@ -64,51 +64,54 @@ class Rational(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, a, b = ctx.saved_tensors
         inner = x * _polynomial(x, b)
-        over = gradient / (1.0 + inner.abs())
-        below = -over * inner.sign() * _polynomial(x, a) / (1.0 + inner.abs())
+        one_over = 1.0 / (1.0 + inner.abs())
+        over = gradient * one_over
+        below = -over * one_over * inner.sign() * _polynomial(x, a)
         dx = over * _polynomial(x, _derivative(a, 0)) + below * _polynomial(x, _derivative(b, 1))
-        return dx, _power_sums(over, x, a.shape[1]), _power_sums(below * x, x, b.shape[1])
+        return dx, _power_sums(over, x, len(a)), _power_sums(below * x, x, len(b))
 
 
 def _polynomial(x: Tensor, coefficients: Tensor) -> Tensor:
-    """``sum_i c_i x^i``; coefficients [groups, terms]."""
-    terms = coefficients.unsqueeze(-1).unbind(1)
-    value = terms[-1].expand_as(x)
-    for term in reversed(terms[:-1]):
+    """``sum_i c_i x^i``; coefficients [terms, channels]."""
+    value = coefficients[-1].expand_as(x)
+    for term in reversed(coefficients[:-1].unbind()):
         value = torch.addcmul(term, value, x)
     return value
 
 
 def _derivative(coefficients: Tensor, first_power: int) -> Tensor:
     """Coefficients of the derivative of ``sum_i c_i x^(i + first_power)``."""
-    powers = torch.arange(first_power, first_power + coefficients.shape[1], dtype=coefficients.dtype, device=coefficients.device)
-    return (coefficients * powers)[:, 1 - first_power :]
+    powers = torch.arange(first_power, first_power + len(coefficients), dtype=coefficients.dtype, device=coefficients.device)
+    return (coefficients * powers[:, None])[1 - first_power :]
 
 
 def _power_sums(weight: Tensor, x: Tensor, terms: int) -> Tensor:
-    """``sum over rows and channels of weight x^i`` for i = 0 .. terms - 1, [groups, terms]."""
-    sums = [weight.sum(dim=(0, 2))]
+    """``sum over rows of weight x^i`` for i = 0 .. terms - 1, [terms, channels]."""
+    sums = [weight.sum(dim=0)]
     for _ in range(terms - 1):
         weight = weight * x
-        sums.append(weight.sum(dim=(0, 2)))
-    return torch.stack(sums, dim=1)
+        sums.append(weight.sum(dim=0))
+    return torch.stack(sums)
 
 
 class GroupRational(nn.Module):
-    """One learned safe rational function per group of channels, started at ``function``; the last axis is split into groups.
+    """One learned safe rational function per group of neighbouring channels, started at ``function``.
 
-    ``groups`` is lowered until it divides the width. Shapes: [..., width] -> [..., width]. Parameters: groups (m + n + 1).
+    ``groups`` is lowered until it divides the width. Coefficients are spread over the channels of their group before use: the
+    arithmetic then runs along whole rows, which on CPU is several times quicker than along the channels of one group.
+    Shapes: [..., width] -> [..., width]. Parameters: groups (m + n + 1).
     """
 
     def __init__(self, width: int, *, groups: int = 8, degree: int = 4, function: str = "silu") -> None:
         super().__init__()
         self.groups = largest_divisor(width, groups)
+        self.each = width // self.groups
         numerator, denominator = coefficients(function, degree)
-        self.numerator = nn.Parameter(torch.tensor(numerator).repeat(self.groups, 1))
-        self.denominator = nn.Parameter(torch.tensor(denominator).repeat(self.groups, 1))
+        self.numerator = nn.Parameter(torch.tensor(numerator)[:, None].repeat(1, self.groups))
+        self.denominator = nn.Parameter(torch.tensor(denominator)[:, None].repeat(1, self.groups))
 
     def forward(self, x: Tensor) -> Tensor:
-        grouped = x.reshape(-1, self.groups, x.shape[-1] // self.groups)
         exact = torch.promote_types(x.dtype, self.numerator.dtype)
-        y: Tensor = Rational.apply(grouped.to(exact), self.numerator.to(exact), self.denominator.to(exact))
+        a, b = (part.to(exact).repeat_interleave(self.each, dim=1) for part in (self.numerator, self.denominator))
+        y: Tensor = Rational.apply(x.reshape(-1, x.shape[-1]).to(exact), a, b)
         return y.reshape(x.shape).to(x.dtype)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...choices import Integer, Real
+from ...choices import Domain, Integer, Real
 from ...facts import block
 from ...specs import TensorSpec
 from ..initialise import checked, scaled_width
 
-_KNOBS = {"ratio": Real(0.5, 2.0, step=0.5), "centres": Integer(3, 12)}
+_KNOBS: dict[str, Domain] = {"ratio": Real(0.5, 2.0, step=0.5), "centres": Integer(3, 12)}
 
 
 class RBFKANLayer(nn.Module):
@@ -26,17 +26,17 @@ class RBFKANLayer(nn.Module):
         self.norm = nn.LayerNorm(inputs)
         self.base = nn.Linear(inputs, outputs, bias=False)
         self.radial = nn.Linear(inputs * centres, outputs, bias=False)
+        self.register_buffer("grid", torch.linspace(-1.5, 1.5, centres).unsqueeze(1), persistent=False)
         self.spacing = 3.0 / (centres - 1)
-        self.register_buffer("grid", torch.linspace(-1.5, 1.5, centres), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         u = self.norm(x)
         return self.base(F.silu(u)) + self.radial(self.basis(u).flatten(-2))
 
     def basis(self, u: Tensor) -> Tensor:
-        """R, [..., channels, centres]."""
+        """R, [..., centres, channels]."""
         grid: Tensor = self.grid  # type: ignore[assignment]
-        return torch.exp(-((u.unsqueeze(-1) - grid) / self.spacing).square())
+        return torch.exp(-((u.unsqueeze(-2) - grid) / self.spacing).square())
 
 
 @block(

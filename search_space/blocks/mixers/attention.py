@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...choices import Integer, OneOf, Real
+from ...choices import Domain, Integer, OneOf, Real
 from ...errors import BuildError
 from ...facts import block
 from ...specs import TensorSpec
@@ -15,7 +15,7 @@ from ..initialise import chosen, linear
 from .heads import appended, attend, checked_heads, merge, refuse_state, split
 
 _VALUES = ("own", "resformer", "resformer-learned", "svformer")
-_KNOBS = {"heads": Integer(1, 8), "causal": OneOf((True, False)), "values": OneOf(_VALUES), "lambda1": Real(0.0, 1.0)}
+_KNOBS: dict[str, Domain] = {"heads": Integer(1, 8), "causal": OneOf((True, False)), "values": OneOf(_VALUES), "lambda1": Real(0.0, 1.0)}
 Ports = dict[str, Tensor]
 
 

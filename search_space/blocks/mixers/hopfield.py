@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...choices import Integer, OneOf, Real
+from ...choices import Domain, Integer, OneOf, Real
 from ...errors import BuildError
 from ...facts import block
 from ...specs import TensorSpec
@@ -16,7 +16,7 @@ from ..initialise import checked, linear
 from .heads import appended, attend, checked_heads, merge, refuse_state, split
 
 _BOOL = OneOf((True, False))
-_KNOBS = {
+_KNOBS: dict[str, Domain] = {
     "heads": Integer(1, 8),
     "beta": Real(0.05, 32.0, log=True),
     "steps": Integer(1, 5),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ....kernels.scan import linear_scan
-from ...choices import OneOf, Real
+from ...choices import Domain, OneOf, Real
 from ...errors import BuildError
 from ...facts import block
 from ...specs import TensorSpec
@@ -17,7 +17,7 @@ from ..initialise import checked, largest_divisor, linear, scaled_width
 from .heads import refuse_state
 from .short_conv import ShortConv
 
-_KNOBS = {
+_KNOBS: dict[str, Domain] = {
     "ratio": Real(1.0, 2.0),
     "conv": OneOf((0, 2, 4)),
     "c": Real(1.0, 16.0),
