@@ -141,7 +141,7 @@ class _Normaliser:
             key = input_key(node.params)
             return node.params, _INPUT, f"input {key!r}"
         entry = BLOCKS[node.block]
-        params = filled(node.params, entry)
+        params: Mapping[str, Any] = filled(node.params, entry)
         if node.block == "open" and isinstance(params.get("rule"), str):
             params = filled(params, RESIDUALS[params["rule"]])
         if "norm_params" in params:

@@ -26,7 +26,6 @@ COLOURS = {
 _INK, _FAINT, _EDGE = "#1f2933", "#66717e", "#8491a0"
 _FONT = "'DejaVu Sans', Verdana, 'Segoe UI', Helvetica, Arial, sans-serif"
 _PAD, _MARGIN, _WRAP = 11.0, 20.0, 190.0
-_CIRCLES = {"sum": "+", "product": "×"}
 
 
 @dataclass(slots=True)
@@ -136,8 +135,8 @@ def _bend(x: float, y: float, to_x: float, to_y: float) -> str:
 
 def _box(run: Run) -> Box:
     node = run.first
-    if node.block in _CIRCLES and run.count == 1 and not node.params:
-        return _circle(_CIRCLES[node.block], _tooltip(run))
+    if node.block == "sum" and run.count == 1 and not node.params:
+        return _plus(_tooltip(run))
     if node.block == "input":
         key = node.params.get("port", node.params.get("index"))
         return _pill("input" if key is None else f"input {key}", _tooltip(run))
@@ -206,12 +205,11 @@ def _chip(node: Node) -> Box:
     return Box("".join(parts), width, height)
 
 
-def _circle(sign: str, tooltip: str) -> Box:
+def _plus(tooltip: str) -> Box:
     fill, line = COLOURS["structure"]
     circle = f'<circle cx="12" cy="12" r="12" fill="{fill}" stroke="{line}" stroke-width="1.2"/>'
     cross = f'<path d="M7,12h10M12,7v10" stroke="{_INK}" stroke-width="1.5"/>'
-    inside = cross if sign == "+" else f'<g transform="rotate(45 12 12)">{cross}</g>'
-    return Box(f"<title>{escape(tooltip)}</title>{circle}{inside}", 24, 24, round=True)
+    return Box(f"<title>{escape(tooltip)}</title>{circle}{cross}", 24, 24, round=True)
 
 
 def _pill(text: str, tooltip: str = "") -> Box:
@@ -237,7 +235,7 @@ def _kind(node: Node) -> str:
 
 
 def _kinds(architecture: Architecture) -> set[str]:
-    found = {_kind(node) for node in architecture.nodes if node.block not in ("input", *_CIRCLES)}
+    found = {_kind(node) for node in architecture.nodes if node.block not in ("input", "sum")}
     for node in architecture.nodes:
         for _, cell in nested(node.params):
             found |= _kinds(cell)
