@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..architecture import Architecture, Node
 from ..choices import Choices
 from ..compose import conv_stem, part, pooled_head
@@ -31,14 +33,14 @@ def conv_cells(
     stage_count = _one(choose, "stages", stages)
     per_stage = _one(choose, "cells", cells)
     body = searched_cell(choose.at("cell"), nodes, operations)
-    graph = [Node("input", "input"), part("conv-stem", "input", name="stem", **conv_stem(width).params)]
+    graph = [Node("input", "input"), replace(conv_stem(width), inputs=("input",))]
     for stage in range(stage_count):
         if stage > 0:
             graph.append(part("downsample", graph[-1].name, name=f"downsample-{stage}"))
         for index in range(per_stage):
             graph.append(part("cell", graph[-1].name, name=f"stage-{stage}/cell-{index}", body=body))
     graph.append(part("norm-relu", graph[-1].name, name="norm"))
-    graph.append(part("pooled-head", "norm", name="head", **pooled_head().params))
+    graph.append(replace(pooled_head(), inputs=("norm",)))
     return Architecture(tuple(graph), "head")
 
 
