@@ -26,8 +26,8 @@ class RBFKANLayer(nn.Module):
         self.norm = nn.LayerNorm(inputs)
         self.base = nn.Linear(inputs, outputs, bias=False)
         self.radial = nn.Linear(inputs * centres, outputs, bias=False)
-        self.register_buffer("grid", torch.linspace(-1.5, 1.5, centres).unsqueeze(1), persistent=False)
         self.spacing = 3.0 / (centres - 1)
+        self.register_buffer("grid", torch.linspace(-1.5, 1.5, centres).unsqueeze(1) / self.spacing, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         u = self.norm(x)
@@ -36,7 +36,7 @@ class RBFKANLayer(nn.Module):
     def basis(self, u: Tensor) -> Tensor:
         """R, [..., centres, channels]."""
         grid: Tensor = self.grid  # type: ignore[assignment]
-        return torch.exp(-((u.unsqueeze(-2) - grid) / self.spacing).square())
+        return torch.exp(-(((u / self.spacing).unsqueeze(-2) - grid).square()))
 
 
 @block(

@@ -49,7 +49,7 @@ class RealGatedLRU(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_decay, gated = self.gates(x)
-        scale = torch.sqrt((-torch.expm1(2.0 * log_decay)).clamp_min(_TINY))
+        scale = torch.sqrt(_TINY - torch.expm1(2.0 * log_decay))
         h, last = linear_scan(log_decay.exp(), scale * gated, state, reverse=self.reverse)
         return h.to(x.dtype), last
 
