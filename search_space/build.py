@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .architecture import Architecture, cells_of
 from .errors import ArchwrightError, BuildError, did_you_mean
@@ -70,7 +71,7 @@ class Plan:
         self.modules: dict[str, nn.Module] = {}  # on the meta device
         self.owner = _owners(flat)
         self.streams = _Streams(flat, where)
-        with torch.no_grad():
+        with torch.no_grad(), _ShapesOfRecurrences():
             for number, node in enumerate(flat.nodes):
                 self._add(number, node)
         self.result = self._read(flat.output, "the output")
@@ -292,6 +293,19 @@ class _Streams:
     def of(self, number: int) -> str | None:
         opened = self.opened_at.get(number)
         return None if opened is None or opened == number else key_of(self.flat.nodes[opened].name)
+
+
+class _ShapesOfRecurrences(TorchFunctionMode):
+    """Answers PyTorch's GRU and LSTM on the meta device by shape alone: run there step by step they take a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in (torch.gru, torch.lstm) or len(args) != 9 or not args[0].is_meta:
+            return func(*args, **(kwargs or {}))
+        x, states, both, batch_first = args[0], args[1], args[7], args[8]
+        hidden = states if func is torch.gru else states[0]
+        steps = x.shape[:2] if batch_first else x.shape[:-1]
+        y = x.new_empty(*steps, hidden.shape[-1] * (2 if both else 1))
+        return (y, hidden) if func is torch.gru else (y, *states)
 
 
 def _owners(flat: FlatGraph) -> dict[int, int]:

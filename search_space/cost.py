@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -18,6 +19,9 @@ from .architecture import Architecture
 from .build import build, plan_network
 from .network import Network
 from .specs import OutputSpec, TensorSpec
+
+
+MOST_ON_CPU = 2_000_000  # parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +44,20 @@ class Cost:
 
 
 def cost(architecture: Architecture, input: TensorSpec, output: OutputSpec) -> Cost:
-    """Count a network on the meta device: nothing of its size is allocated.
+    """Count a network by running one sample through it.
 
-    A network with a block that cannot run there is built and run once on the CPU instead.
+    Small networks run on the CPU, which is quick; larger ones on the meta device, where nothing of their size is allocated.
+    Attention counts as its plain form on both, so that the counts are the same.
 
     Raises:
         BuildError: the architecture cannot be built.
     """
     network = plan_network(architecture, input, output).meta(Network)
     params = sum(parameter.numel() for parameter in network.parameters())
-    try:
-        return Cost(params, *_run(network, torch.empty(1, *input.shape, device="meta")))
-    except NotImplementedError:
-        network = build(architecture, input, output)
-        return Cost(params, *_run(network, torch.zeros(1, *input.shape)))
+    device = "meta"
+    if params <= MOST_ON_CPU:
+        device, network = "cpu", build(architecture, input, output)
+    return Cost(params, *_run(network, torch.zeros(1, *input.shape, device=device)))
 
 
 def latency(network: nn.Module, spec: TensorSpec, *, device: str = "cpu", batch: int = 1, repeats: int = 20) -> float:
@@ -104,7 +108,7 @@ def _run(network: nn.Module, x: Tensor) -> tuple[int, int]:
         return tensor
 
     alive: list[Tensor] = []  # a storage freed and made anew would be counted once
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), _Counter() as counter:
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), _Counter() as counter, sdpa_kernel(SDPBackend.MATH):
         network(x)
     return counter.flops, sum(held.values())
 
