@@ -28,6 +28,18 @@ def counts(job, pause=0.0, last=None):
         (folder / "closed").write_text(str(step))
 
 
+@evaluator("case-meets")
+def meets(job, other):
+    """Takes no step before another candidate, on another worker, is there as well."""
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "here").touch()
+    while not (folder.parent / f"{other:04d}" / "here").exists():
+        time.sleep(0.01)
+    for step in range(1, job.budget + 1):
+        yield Report(step, {"score": step * job.number}, last=step == job.budget)
+
+
 @evaluator("case-fails")
 def fails(job, how, at=2):
     """Two good reports, then trouble."""

@@ -107,9 +107,7 @@ class RayExecutor:
 
     def _hear(self, answer: Answer) -> None:
         slot, generation, ticket, future = answer
-        event = slot.hear(generation, ticket, future)
-        if event is not None:
-            self._events.append(event)
+        self._events += slot.hear(generation, ticket, future)
 
     def _expire(self) -> None:
         now = time.monotonic()

@@ -38,9 +38,10 @@ class Slot:
 
     def __init__(self, options: Mapping[str, Any], threads: int, time_limit: float | None, answers: queue.SimpleQueue[Answer]) -> None:
         self.job: Job | None = None
+        self._early: dict[int, WorkerEvent] = {}  # events that overtook an earlier one, by place
         self.deadline: float | None = None
         self._options, self._threads, self._time_limit, self._answers = options, threads, time_limit, answers
-        self._generation = self._ticket = self._due = self._waiting = self._deaths = self._failed_starts = 0
+        self._generation = self._ticket = self._heard = self._due = self._waiting = self._deaths = self._failed_starts = 0
         self.actor = self._new_actor()
 
     def begin(self, job: Job) -> None:
@@ -54,21 +55,22 @@ class Slot:
         self._release()
         self._ask(self.actor.finish.remote(self._ticket), self._ticket)
 
-    def hear(self, generation: int, ticket: int, answer: Future[Any]) -> WorkerEvent | None:
-        """Take in an answer; the event it means for the study, if any."""
+    def hear(self, generation: int, ticket: int, answer: Future[Any]) -> list[WorkerEvent]:
+        """Take in an answer; the events it means for the study."""
         if generation != self._generation:
-            return None
+            return []
         running = self.job is not None and ticket == self._ticket
         error = answer.exception()
         if error is not None:
-            return self._trouble(error, ticket, running)
+            failed = self._trouble(error, ticket, running)
+            return [failed] if failed is not None else []
         if not running:
             self._waiting -= 1
             self._failed_starts = 0
             self._set_clock()
-            return None
+            return []
         self._due -= 1
-        return None if answer.result() is None else self._take(event_from_text(answer.result()))
+        return [] if answer.result() is None else self._take(*event_from_text(answer.result()))
 
     def expire(self, now: float) -> WorkerEvent | None:
         """Kill the worker if its time is up; the failure of its job, unless that had not begun."""
@@ -90,20 +92,27 @@ class Slot:
         self._release()
         self.job = job
         self._ticket += 1
+        self._heard, self._early = 0, {}
         self._pull(json.dumps(job.to_json()))
         while self._due < _AHEAD:
             self._pull()
         self._set_clock()
 
-    def _take(self, event: WorkerEvent) -> WorkerEvent:
-        """Note how far the job is and ask for more of it, or let it go if this was its last event."""
-        assert self.job is not None
-        if event.report is None or event.report.last:
-            self._release()
-        else:
-            self.job = replace(self.job, reported=event.report.step)
+    def _take(self, place: int, event: WorkerEvent) -> list[WorkerEvent]:
+        """The events that are next in the job's order, now that this one is here; asks for more of the job, or lets it go."""
+        self._early[place] = event
+        events = []
+        while self.job is not None and self._heard + 1 in self._early:
+            self._heard += 1
+            event = self._early.pop(self._heard)
+            events.append(event)
+            if event.report is None or event.report.last:
+                self._release()
+            else:
+                self.job = replace(self.job, reported=event.report.step)
+        while self.job is not None and self._due < _AHEAD:
             self._pull()
-        return event
+        return events
 
     def _trouble(self, error: BaseException, ticket: int, running: bool) -> WorkerEvent | None:
         from ray.exceptions import RayTaskError

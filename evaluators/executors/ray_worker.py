@@ -16,13 +16,15 @@ from .running import Run, set_threads
 class Worker:
     """Evaluates the jobs it is given, one after the other; jobs come and events go as JSON text.
 
-    Every job has a *ticket*, a number that grows, so that a late pull or stop for an earlier job does nothing.
+    Every job has a *ticket*, a number that grows, so that a late pull or stop for an earlier job does nothing. Ray promises no
+    order between calls that are under way together, so every event carries its place among those of its job.
     """
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._run: Run | None = None
         self._ticket = 0
+        self._place = 0
         self._stopped = 0
 
     def ready(self) -> dict[str, Any]:
@@ -33,9 +35,9 @@ class Worker:
 
     def pull(self, ticket: int, job: str | None) -> str | None:
         """The next event of the job with this ticket; None when it has ended or was stopped. The first pull carries the job."""
-        if job is not None:
+        if job is not None and ticket > self._ticket:
             self._close()
-            self._ticket, self._run = ticket, Run(Job.from_json(json.loads(job)))
+            self._ticket, self._place, self._run = ticket, 0, Run(Job.from_json(json.loads(job)))
         if self._run is None or ticket != self._ticket:
             return None
         if ticket <= self._stopped:
@@ -44,7 +46,8 @@ class Worker:
         event = self._run.pull()
         if self._run.ended:
             self._run = None
-        return event_text(event)
+        self._place += 1
+        return event_text(event, self._place)
 
     def stop(self, ticket: int) -> None:
         """Let no pull of this ticket (or an earlier one) work any more; runs beside a pull."""
@@ -61,12 +64,14 @@ class Worker:
             run.close()
 
 
-def event_text(event: WorkerEvent) -> str:
+def event_text(event: WorkerEvent, place: int = 1) -> str:
+    """An event as JSON text, with its place among the events of its job."""
     report = event.report and event.report.to_json()
-    return json.dumps({"number": event.number, "kind": event.kind, "report": report, "reason": event.reason})
+    return json.dumps({"place": place, "number": event.number, "kind": event.kind, "report": report, "reason": event.reason})
 
 
-def event_from_text(text: str) -> WorkerEvent:
+def event_from_text(text: str) -> tuple[int, WorkerEvent]:
+    """Place and event: the inverse of :func:`event_text`."""
     data = json.loads(text)
     report = data["report"] and Report.from_json(data["report"])
-    return WorkerEvent(data["number"], data["kind"], report, data["reason"])
+    return data["place"], WorkerEvent(data["number"], data["kind"], report, data["reason"])

@@ -105,13 +105,13 @@ class DriverScheduler(FIFOScheduler):
         self._conversation = conversation
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        stop = self._conversation.hear(trial.trial_id, event_from_text(result[EVENT]))
+        stop = self._conversation.hear(trial.trial_id, event_from_text(result[EVENT])[1])
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """A last event comes here alone; one that was heard before is not heard twice."""
         if EVENT in result:
-            self._conversation.hear(trial.trial_id, event_from_text(result[EVENT]))
+            self._conversation.hear(trial.trial_id, event_from_text(result[EVENT])[1])
 
 
 class Ended(Stopper):
