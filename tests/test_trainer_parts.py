@@ -1,5 +1,7 @@
 """The parts of training: recipe, optimizer groups, schedule, batches."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,7 @@ def test_the_rate_warms_up_then_falls_along_a_cosine_to_zero():
     assert factors[10] == 1.0
     assert factors[55] == pytest.approx(0.5)
     assert factors[100] == pytest.approx(0.0)
-    assert all(later <= earlier for earlier, later in zip(factors[10:], factors[11:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(factors[10:]))
 
 
 def test_a_constant_rate_stays_after_its_warm_up():

@@ -26,7 +26,7 @@ def rows_task(n=90, valued=False, poisoned=False, loss=None):
     """Three clusters in the plane, or a value that is linear in the plane."""
     draw = np.random.default_rng(0)
     labels = np.arange(n) % 3
-    x = draw.normal(size=(n, 2)) + 4.0 * np.eye(3, 2)[labels]
+    x = draw.normal(size=(n, 2)) + 6.0 * np.eye(3, 2)[labels]
     y = 100.0 + 10.0 * x[:, 0] - 5.0 * x[:, 1] if valued else labels
     made = Task.from_arrays(x, y, loss=loss)
     if poisoned:
@@ -76,9 +76,8 @@ def test_reports_carry_losses_and_the_tasks_metrics(tmp_path):
 def test_it_learns(tmp_path):
     last = list(train(job(tmp_path, budget=20), learning_rate=1e-2, batch_size=16))[-1]
     assert last.metrics["val_accuracy"] >= 0.9
-    valued = list(
-        train(job(tmp_path / "values", budget=30, architecture=network(dropout=0.0), valued=True), learning_rate=1e-2, batch_size=8)
-    )
+    regressor = job(tmp_path / "values", budget=30, architecture=network(dropout=0.0), valued=True)
+    valued = list(train(regressor, learning_rate=1e-2, batch_size=8))
     assert valued[-1].metrics["val_r2"] >= 0.8
 
 
@@ -118,9 +117,10 @@ def test_anothers_checkpoint_is_not_used(tmp_path, change):
     assert metrics_of(train(changed)) == metrics_of(train(replace(changed, folder=str(tmp_path / "fresh"))))
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"no archive", lambda data: data[::-1]]
-)
+DAMAGES = [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"no archive", lambda data: data[::-1]]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_starts_over(tmp_path, damage):
     running = train(job(tmp_path))
     next(running), next(running)
@@ -137,7 +137,7 @@ def test_a_pickle_in_place_of_the_checkpoint_is_not_executed(tmp_path):
         def __reduce__(self):
             return (Path.touch, (tmp_path / "attacked",))
 
-    (tmp_path / files.CHECKPOINT).write_bytes(pickle.dumps(Attack()))
+    (tmp_path / files.CHECKPOINT).write_bytes(pickle.dumps(Attack(), protocol=2))
     assert len(list(train(job(tmp_path)))) == 4
     assert not (tmp_path / "attacked").exists()
 
