@@ -50,11 +50,7 @@ class CurveSVR:
         self, *, seed: int, regressor: str = "nu-svr-rbf", nu: float = 0.5, min_trials: int = 10, features: str = "all", folds: int = 10
     ) -> None:
         given = {"regressor": regressor, "nu": nu, "min_trials": min_trials, "features": features, "folds": folds}
-        for knob, value in given.items():
-            if not KNOBS[knob].permits(value):
-                raise ConfigError(
-                    f'The knob "{knob}" of the predictor "curve-svr" was given {value!r}, which {KNOBS[knob]} does not permit.'
-                )
+        check_knobs("predictor", "curve-svr", given, KNOBS)
         self.seed, self.regressor, self.nu = seed, regressor, nu
         self.min_trials, self.features, self.folds = min_trials, features, folds
         self._history: tuple[Observation, ...] = ()
