@@ -79,13 +79,13 @@ class EvoNormS0(nn.Module):
     ``s0: y = g x sigmoid(v x) / sqrt(var + eps) + b``; ``s1`` fixes v = 1; ``s2`` fixes v = 1 and divides by the root mean square.
     On images the statistics of a group run over its channels and all pixels of the sample; on tokens and vectors over the group's
     channels of one token alone, so that nothing leaks through time. ``groups`` is lowered until it divides the width and leaves
-    4 channels or more in each. Cost per token: about 10 D operations, 3 D parameters (s1, s2: 2 D).
+    8 channels or more in each. Cost per token: about 10 D operations, 3 D parameters (s1, s2: 2 D).
     """
 
     def __init__(self, spec: TensorSpec, *, variant: str = "s0", groups: int = 8, eps: float = 1e-5) -> None:
         super().__init__()
         self.variant = chosen("evonorm-s0", "variant", variant, ("s0", "s1", "s2"))
-        self.groups = largest_divisor(spec.width, checked("evonorm-s0", "groups", groups), smallest_group=4)
+        self.groups = largest_divisor(spec.width, checked("evonorm-s0", "groups", groups), smallest_group=8)
         self.image, self.eps = spec.layout == "image", eps
         self.gain, self.bias = _per_channel(spec, 1.0), _per_channel(spec, 0.0)
         self.slope = _per_channel(spec, 1.0) if variant == "s0" else None

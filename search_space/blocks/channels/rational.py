@@ -22,6 +22,10 @@ _EVEN: dict[tuple[str, int], tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
+# A power of two, so that dividing by it is exact and the identity stays the identity.
+_UNIT = 4.0
+
+
 def coefficients(function: str, degree: int) -> tuple[list[float], list[float]]:
     """``a_0 .. a_{n+1}`` and ``b_1 .. b_n`` of the rational function of denominator degree n nearest to ``function``.
 
@@ -97,6 +101,8 @@ def _power_sums(weight: Tensor, x: Tensor, terms: int) -> Tensor:
 class GroupRational(nn.Module):
     """One learned safe rational function per group of neighbouring channels, started at ``function``.
 
+    The learned coefficients are those of the powers of x / 4, so that they are all of order 1: as coefficients of x^4 and x^5 they
+    are near 1e-3, and one optimiser step of that size would throw the function far off.
     ``groups`` is lowered until it divides the width. Coefficients are spread over the channels of their group before use: the
     arithmetic then runs along whole rows, which on CPU is several times quicker than along the channels of one group.
     Shapes: [..., width] -> [..., width]. Parameters: groups (m + n + 1).
@@ -106,12 +112,14 @@ class GroupRational(nn.Module):
         super().__init__()
         self.groups = largest_divisor(width, groups)
         self.each = width // self.groups
-        numerator, denominator = coefficients(function, degree)
-        self.numerator = nn.Parameter(torch.tensor(numerator)[:, None].repeat(1, self.groups))
-        self.denominator = nn.Parameter(torch.tensor(denominator)[:, None].repeat(1, self.groups))
+        above, below = coefficients(function, degree)
+        numerator = torch.tensor([a * _UNIT**power for power, a in enumerate(above)])
+        denominator = torch.tensor([b * _UNIT**power for power, b in enumerate(below, start=1)])
+        self.numerator = nn.Parameter(numerator[:, None].repeat(1, self.groups))
+        self.denominator = nn.Parameter(denominator[:, None].repeat(1, self.groups))
 
     def forward(self, x: Tensor) -> Tensor:
         exact = torch.promote_types(x.dtype, self.numerator.dtype)
         a, b = (part.to(exact).repeat_interleave(self.each, dim=1) for part in (self.numerator, self.denominator))
-        y: Tensor = Rational.apply(x.reshape(-1, x.shape[-1]).to(exact), a, b)
+        y: Tensor = Rational.apply(x.reshape(-1, x.shape[-1]).to(exact) / _UNIT, a, b)
         return y.reshape(x.shape).to(x.dtype)

@@ -84,7 +84,7 @@ class _Trial:
         draw = _generator("stir")
         with torch.no_grad():
             for parameter in module.parameters():
-                parameter += 0.1 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64).to(dtype)
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64).to(dtype))
         return module
 
     def input(self, dtype: torch.dtype = torch.float64, scale: float = 1.0, key: int = 0) -> Tensor:
