@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,23 +132,36 @@ def load_network(folder: str | os.PathLike[str], *, plugins: Sequence[str | os.P
 
 def _write_onnx(network: nn.Module, samples: Any, folder: Path) -> None:
     """``model.onnx`` with a dynamic batch axis; the folder is removed again when the exporter cannot serve."""
-    import contextlib
-    import io
-    import warnings
+    import logging
 
     import torch
 
+    from ..kernels import use
+
+    class OneInput(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return self.network(input)
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    silence = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
     try:
-        import onnx  # noqa: F401
         import onnxscript  # noqa: F401
+
+        with warnings.catch_warnings(), silence[0], silence[1], use("reference"):  # plain operations are what an exporter can read
+            warnings.simplefilter("ignore")
+            batch = {0: torch.export.Dim("batch", min=1)}
+            names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"], "dynamic_shapes": (batch,)}
+            program = torch.onnx.export(OneInput().eval(), (samples,), dynamo=True, verbose=False, **names)
+            assert program is not None
+            program.save(str(folder / "model.onnx"))
     except ImportError:
         shutil.rmtree(folder)
         raise StudyError("ONNX export needs the packages onnx and onnxscript; install archwright[onnx].") from None
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        batch = {0: torch.export.Dim("batch", min=1)}
-        program = torch.onnx.export(
-            network, (samples,), input_names=["input"], output_names=["output"], dynamic_shapes=(batch,), dynamo=True, verbose=False
-        )
-        assert program is not None
-        program.save(str(folder / "model.onnx"))
+    except Exception as error:
+        shutil.rmtree(folder)
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise StudyError(f"The network cannot be exported to ONNX ({reason}); export it without --onnx.") from error
