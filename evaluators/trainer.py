@@ -81,7 +81,7 @@ def _trained(job: Job, task: Task, recipe: Recipe, folder: Path, saved: State | 
 
     key = job_key(job)
     reports = list(saved.reports) if saved else []
-    training: Training | None = Training(job, task, recipe)
+    training = Training(job, task, recipe)
     try:
         if saved is not None and saved.model is not None and saved.optimizer is not None:
             training.load(saved.model, saved.optimizer)
@@ -96,7 +96,7 @@ def _trained(job: Job, task: Task, recipe: Recipe, folder: Path, saved: State | 
                 save_checkpoint(folder, key, State(reports, training.network.state_dict(), training.optimizer.state_dict()))
             yield report
     finally:
-        training = None
+        del training
         if job.device.startswith("cuda"):
             import torch
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from archwright.evaluators.tasks import load_task
-from archwright.evaluators.tasks.augment import random_shift
+from archwright.evaluators.tasks.augment import random_affine, random_shift
 from archwright.evaluators.tasks.columns import encode_columns
 from archwright.search_space.errors import DataError
 from archwright.search_space.outcomes import Objective
@@ -266,9 +266,34 @@ def test_random_shift_moves_each_image_by_whole_pixels():
     assert which.any(dim=0).all()
 
 
-def test_random_shift_draws_from_its_generator_alone():
+def test_random_affine_of_nothing_changes_nothing():
+    x = torch.rand(6, 2, 5, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(random_affine(0.0, 0.0, 0.0)(x, torch.Generator().manual_seed(1)), x)
+
+
+def test_random_affine_moves_a_spot_no_further_than_asked():
+    x = torch.zeros(500, 1, 9, 9)
+    x[:, :, 4, 4] = 1.0
+    moved = random_affine(1.0, 0.0, 0.0)(x, torch.Generator().manual_seed(1))[:, 0]
+    places = torch.arange(9.0) - 4.0
+    down, across = (moved.sum(2) * places).sum(1), (moved.sum(1) * places).sum(1)
+    for offset in (down, across):
+        assert 0.95 < float(offset.abs().max()) <= 1.0 + 1e-5
+        assert abs(float(offset.mean())) < 0.1
+    torch.testing.assert_close(moved.sum((1, 2)), torch.ones(500))
+
+
+def test_random_affine_turns_about_the_centre():
+    x = torch.rand(4, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+    turned = random_affine(0.0, 30.0, 0.0)(x, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(turned[:, :, 4, 4], x[:, :, 4, 4])
+    assert not torch.allclose(turned, x, atol=1e-2)
+
+
+@pytest.mark.parametrize("augment", [random_shift(2), random_affine(1.0, 10.0, 0.1)], ids=["shift", "affine"])
+def test_augmentation_draws_from_its_generator_alone(augment):
     x = torch.rand(8, 1, 5, 5)
     before = torch.get_rng_state()
-    first, again = (random_shift(2)(x, torch.Generator().manual_seed(1)) for _ in range(2))
+    first, again = (augment(x, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(first, again)
     assert torch.equal(torch.get_rng_state(), before)
