@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from .architecture import Architecture, cells_of
 from .errors import ArchwrightError, BuildError, did_you_mean
@@ -21,11 +20,11 @@ from .facts import BLOCKS, RESIDUALS
 from .inlining import FlatGraph, FlatNode, inlined, input_key
 from .network import Closed, Graph, Layer, Network, Opened, Reference, Step, key_of
 from .registry import Entry
+from .shapes import META_BATCH, ShapesOfRecurrences, meta_of, on_meta, spec_of
 from .signatures import filled, signature_of
 from .specs import OutputSpec, TensorSpec
+from .streams import Streams, owners
 
-META_BATCH = 2
-_RANK = {"image": 3, "tokens": 2, "sequence": 2, "table": 1, "vector": 1}
 Make = Callable[[], nn.Module]
 
 
@@ -50,7 +49,7 @@ def plan_network(architecture: Architecture, input: TensorSpec, output: OutputSp
     Raises:
         BuildError: as :func:`build`.
     """
-    plan = Plan(inlined(architecture), {0: (_meta(input), input)}, output)
+    plan = Plan(inlined(architecture), {0: (meta_of(input), input)}, output)
     given, spec = plan.result
     wanted = (META_BATCH, output.size)
     if spec.layout == "stream":
@@ -69,9 +68,10 @@ class Plan:
         self.makers: dict[str, Make] = {}
         self.values: list[dict[str, tuple[Any, TensorSpec]]] = []  # per step: port -> meta value and spec
         self.modules: dict[str, nn.Module] = {}  # on the meta device
-        self.owner = _owners(flat)
-        self.streams = _Streams(flat, where)
-        with torch.no_grad(), _ShapesOfRecurrences():
+        self.foreseen: dict[int, tuple[nn.Module, Any, dict[str, Any]]] = {}  # layers: module and results, known from the branches
+        self.owner = owners(flat)
+        self.streams = Streams(flat, where)
+        with torch.no_grad(), ShapesOfRecurrences():
             for number, node in enumerate(flat.nodes):
                 self._add(number, node)
         self.result = self._read(flat.output, "the output")
@@ -113,7 +113,7 @@ class Plan:
             module = self.modules[key]
             contract = isinstance(module, Layer) or "state" in inspect.signature(module.forward).parameters
             step = Step(node.name, key, tuple(node.inputs), ports, contract, stream)
-            value, given = self._run(step, module, [value for value, _ in inputs])
+            value, given = self._run(number, step, module, [value for value, _ in inputs])
         except BuildError as error:
             raise BuildError(str(error) if str(error).startswith("Node ") else f"{label}: {error}") from None
         except ArchwrightError:
@@ -123,8 +123,8 @@ class Plan:
             raise BuildError(f"{label} cannot read {reads}: {_first_line(error)}") from error
         self.steps.append(step)
         layout = "stream" if node.block in ("open", "layer") else entry.facts.gives or self._closed_layout(number, node, specs)
-        outputs = {"": (value, _spec_of(value, layout, label))}
-        outputs |= {port: (held, _spec_of(held, "tokens" if held.dim() == 3 else "vector", label)) for port, held in given.items()}
+        outputs = {"": (value, spec_of(value, layout, label))}
+        outputs |= {port: (held, spec_of(held, "tokens" if held.dim() == 3 else "vector", label)) for port, held in given.items()}
         self.values.append(outputs)
 
     def _add_input(self, node: FlatNode) -> None:
@@ -161,8 +161,7 @@ class Plan:
         key = key_of(self.flat.nodes[owner].name)
         if owner == number:
             self.makers[key] = maker
-            with torch.device("meta"):
-                self.modules[key] = maker()
+            self.modules[key] = self.foreseen[number][0] if number in self.foreseen else on_meta(maker)
             return key
         other = self.flat.nodes[owner]
         theirs = [self._read(reference, label)[1] for reference in other.inputs]
@@ -215,14 +214,14 @@ class Plan:
         if norm is not None and place == "none":
             raise BuildError(f'it has the norm "{norm}", but the rule "{rule_name}" uses none; leave the norm out.')
         if node.block == "close":
-            spec = _spec_of(on.rule.final(stream), layout, label)
+            spec = spec_of(on.rule.final(stream), layout, label)
             made = _norm_maker(norm, norm_params, spec)
             return lambda: Closed(made() if made is not None else None)
-        return self._layer(node.name, on, params["branches"], ports, inputs, layout, place == "after", (norm, norm_params), label)
+        return self._layer(number, on, params["branches"], ports, inputs, layout, place == "after", (norm, norm_params), label)
 
     def _layer(
         self,
-        name: str,
+        number: int,
         on: Opened,
         branches: tuple[Architecture, ...],
         ports: tuple[str, ...],
@@ -232,99 +231,48 @@ class Plan:
         norm: tuple[str | None, dict[str, Any]],
         label: str,
     ) -> Make:
-        extra = dict(zip(ports, inputs[1:], strict=True))
+        name = self.flat.nodes[number].name
+        extra: dict[int | str, tuple[Any, TensorSpec]] = dict(zip(ports, inputs[1:], strict=True))
         plans: list[Plan] = []
-        norms: list[Make | None] = []
+        norms: list[Make] = []
+        metas: list[nn.Module] = []
         stream = inputs[0][0]
+        given: dict[str, Any] = {}
         for index, (cell, write) in enumerate(zip(branches, on.writes_of(name), strict=True)):
             x = write.read(stream)
-            spec = _spec_of(x, layout, label)
-            plan = Plan(inlined(cell), {0: (x, spec), **extra}, self.output_spec, f"{self.where}{name}/")
+            spec = spec_of(x, layout, label)
+            normed = spec_of(stream, layout, label) if after else spec
+            made = _norm_maker(*norm, normed)
+            if made is not None:
+                norms.append(made)
+                metas.append(on_meta(made))
+                x = x if after else metas[-1](x)
+            arguments: dict[int | str, tuple[Any, TensorSpec]] = {0: (x, spec)}
+            plan = Plan(inlined(cell), arguments | extra, self.output_spec, f"{self.where}{name}/")
             y, gives = plan.result
-            if gives.layout == "stream" or gives.layout != spec.layout:
-                raise BuildError(f"branch {index} gives {gives}, but the stream carries {spec}.")
-            normed = _spec_of(stream, layout, label) if after else spec
+            clash = f"branch {index} gives {gives}, but the stream carries {spec}; a branch keeps layout and width."
+            if gives.layout != spec.layout:
+                raise BuildError(clash)
             try:
                 stream = write.write(stream, y)
             except (RuntimeError, ValueError):
-                raise BuildError(f"branch {index} gives {gives}, but the stream carries {spec}; their widths must agree.") from None
+                raise BuildError(clash) from None
+            stream = metas[-1](stream) if after and metas else stream
             plans.append(plan)
-            norms.append(_norm_maker(norm[0], norm[1], normed))
+            given |= {port: value for port, (value, _) in plan.ports.items()}
+        module = Layer([plan.meta() for plan in plans], metas or None, after)
+        self.foreseen[number] = (module, stream, given)
+        return lambda: Layer([plan.make() for plan in plans], [make() for make in norms] or None, after)
 
-        def make() -> nn.Module:
-            made = [maker() for maker in norms if maker is not None]
-            return Layer([plan.make() for plan in plans], made or None, after)
-
-        return make
-
-    def _run(self, step: Step, module: nn.Module, inputs: list[Any]) -> tuple[Any, dict[str, Tensor]]:
+    def _run(self, number: int, step: Step, module: nn.Module, inputs: list[Any]) -> tuple[Any, dict[str, Tensor]]:
+        if number in self.foreseen:
+            return self.foreseen[number][1:]
         graph = Graph((), {}, (0, ""), {})
         graph._modules.update({step.key or "": module})
         if step.stream is not None:
             graph._modules[step.stream] = self.modules[step.stream]
         value, given = graph._call(step, inputs, {}, {})
         return value, dict(given)
-
-
-class _Streams:
-    """Which open each layer and close belongs to, and the writes of each layer, counted along the stream."""
-
-    def __init__(self, flat: FlatGraph, where: str) -> None:
-        self.flat = flat
-        self.opened_at: dict[int, int] = {}
-        self.writes: dict[int, dict[str, int]] = {}
-        for number, node in enumerate(flat.nodes):
-            if node.block == "open":
-                self.opened_at[number] = number
-                self.writes[number] = {}
-            elif node.block in ("layer", "close") and node.inputs:
-                source, port = node.inputs[0]
-                if source in self.opened_at and not port and flat.nodes[source].block != "close":
-                    self.opened_at[number] = self.opened_at[source]
-                if node.block == "layer" and number in self.opened_at:
-                    self._count(number, node, where)
-
-    def _count(self, number: int, node: FlatNode, where: str) -> None:
-        branches = node.params.get("branches")
-        if not isinstance(branches, tuple) or not branches or not all(isinstance(cell, Architecture) for cell in branches):
-            raise BuildError(f'Node "{where}{node.name}" ("layer") has the branches {branches!r}; give a tuple of architectures.')
-        self.writes[self.opened_at[number]][node.name] = len(branches)
-
-    def of(self, number: int) -> str | None:
-        opened = self.opened_at.get(number)
-        return None if opened is None or opened == number else key_of(self.flat.nodes[opened].name)
-
-
-class _ShapesOfRecurrences(TorchFunctionMode):
-    """Answers PyTorch's GRU and LSTM on the meta device by shape alone: run there step by step they take a second."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in (torch.gru, torch.lstm) or len(args) != 9 or not args[0].is_meta:
-            return func(*args, **(kwargs or {}))
-        x, states, both, batch_first = args[0], args[1], args[7], args[8]
-        hidden = states if func is torch.gru else states[0]
-        steps = x.shape[:2] if batch_first else x.shape[:-1]
-        y = x.new_empty(*steps, hidden.shape[-1] * (2 if both else 1))
-        return (y, hidden) if func is torch.gru else (y, *states)
-
-
-def _owners(flat: FlatGraph) -> dict[int, int]:
-    """For each node that shares parameters, the first node of its group."""
-    owner: dict[int, int] = {}
-    root = list(range(len(flat.nodes)))
-
-    def find(number: int) -> int:
-        while root[number] != number:
-            number = root[number]
-        return number
-
-    for one, other in flat.ties:
-        first, second = sorted((find(one), find(other)))
-        root[second] = first
-    for number in range(len(root)):
-        if find(number) != number:
-            owner[number] = find(number)
-    return owner
 
 
 def _shared_params(node: FlatNode) -> dict[str, Any]:
@@ -355,22 +303,6 @@ def _norm_maker(name: str | None, params: dict[str, Any], spec: TensorSpec) -> M
     _check_params(entry, params)
     values = filled(params, entry)
     return lambda: entry.obj(spec, **values)
-
-
-def _meta(spec: TensorSpec) -> Tensor:
-    return torch.empty(META_BATCH, *spec.shape, device="meta")
-
-
-def _spec_of(value: Any, layout: str, label: str) -> TensorSpec:
-    """The spec of a meta value: layout and shape without the batch axis."""
-    if layout == "stream":
-        return TensorSpec("stream", tuple(value.shape[1:]) if isinstance(value, Tensor) else ())
-    if not isinstance(value, Tensor):
-        raise BuildError(f"{label} gives {type(value).__name__}; a block returns a tensor, or (y, state, ports).")
-    shape = tuple(value.shape[1:])
-    if value.dim() == 0 or value.shape[0] != META_BATCH or len(shape) != _RANK[layout]:
-        raise BuildError(f"{label} gives a tensor of shape {tuple(value.shape)}, which is no batch of {layout} (batch is {META_BATCH} here).")
-    return TensorSpec(layout, shape)  # type: ignore[arg-type]
 
 
 def _first_line(error: BaseException) -> str:

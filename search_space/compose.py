@@ -118,7 +118,6 @@ def chain(
         RegistryError: a block or rule is unknown.
     """
     made = _Chain()
-    made.add("input", "input", reads=False)
     made.add_node(stem)
     for run in _runs(_numbered(layers), residual):
         if isinstance(run, Node):
@@ -163,12 +162,12 @@ class _Chain:
     """Nodes added one after another, each reading the last."""
 
     def __init__(self) -> None:
-        self.nodes: list[Node] = []
-        self.last = ""
+        self.nodes: list[Node] = [Node("input", "input")]
+        self.last = "input"
         self.streams = 0
 
-    def add(self, name: str, block: str, *further: str, reads: bool = True, **params: Any) -> None:
-        self.nodes.append(Node(name, block, (self.last, *further) if reads else (), params))
+    def add(self, name: str, block: str, *further: str, **params: Any) -> None:
+        self.nodes.append(Node(name, block, (self.last, *further), params))
         self.last = name
 
     def add_node(self, node: Node) -> None:

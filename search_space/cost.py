@@ -20,7 +20,6 @@ from .build import build, plan_network
 from .network import Network
 from .specs import OutputSpec, TensorSpec
 
-
 MOST_ON_CPU = 2_000_000  # parameters
 
 
@@ -108,7 +107,8 @@ def _run(network: nn.Module, x: Tensor) -> tuple[int, int]:
         return tensor
 
     alive: list[Tensor] = []  # a storage freed and made anew would be counted once
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), _Counter() as counter, sdpa_kernel(SDPBackend.MATH):
+    saving = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with torch.enable_grad(), saving, sdpa_kernel(SDPBackend.MATH), _Counter() as counter:
         network(x)
     return counter.flops, sum(held.values())
 
@@ -128,12 +128,13 @@ class _Counter(TorchDispatchMode):
         return result
 
 
-_FREE = ("clone", "_to_copy", "copy_", "cat", "stack", "empty", "zeros", "ones", "full", "arange", "detach", "new_", "embedding", "index_select")
+_MOVES = ("clone", "_to_copy", "copy_", "cat", "stack", "detach", "embedding", "index_select")
+_MAKES = ("empty", "zeros", "ones", "full", "arange", "new_")
 
 
 def _flops(func: Any, args: Any, kwargs: Any, result: Any) -> int:
     if func._overloadpacket in flop_registry:
         return int(flop_registry[func._overloadpacket](*args, **kwargs, out_val=result))
-    if func.is_view or func._overloadpacket.__name__.startswith(_FREE):
+    if func.is_view or func._overloadpacket.__name__.startswith((*_MOVES, *_MAKES)):
         return 0
     return max((prod(leaf.shape) for leaf in tree_leaves((args, result)) if isinstance(leaf, Tensor)), default=0)

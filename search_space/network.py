@@ -127,7 +127,8 @@ class Layer(nn.Module):
             assert isinstance(branch, Graph)
             x = write.read(stream)
             x = norm(x) if norm is not None and not self.after else x
-            y, after, out = branch.run({0: x, **ports}, (state or {}).get(str(index)))
+            arguments: dict[Any, Any] = {0: x, **ports}
+            y, after, out = branch.run(arguments, (state or {}).get(str(index)))
             stream = write.write(stream, y)
             stream = norm(stream) if norm is not None and self.after else stream
             new_state |= {str(index): after} if after else {}

@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..choices import OneOf, Real
+from ..choices import Domain, OneOf, Real
+from ..errors import BuildError
 from ..facts import block
 from ..specs import OutputSpec, TensorSpec
 
 _LAYOUTS = ("tokens", "sequence", "image", "vector")
-_KNOBS = {"pool": OneOf(("mean", "max")), "dropout": Real(0.0, 0.5)}
+_KNOBS: dict[str, Domain] = {"pool": OneOf(("mean", "max")), "dropout": Real(0.0, 0.5)}
 
 
 @block("pooled-head", "head", _LAYOUTS, gives="vector", random=True, knobs=_KNOBS)
@@ -24,7 +25,7 @@ class PooledHead(nn.Module):
     def __init__(self, spec: TensorSpec, *, output: OutputSpec, pool: str = "mean", dropout: float = 0.0) -> None:
         super().__init__()
         if pool not in ("mean", "max"):
-            raise ValueError(f'its pool is "{pool}", which must be mean or max.')
+            raise BuildError(f'The "pool" parameter of "pooled-head" must be mean or max. Got {pool!r} instead.')
         self.axes = {"image": (2, 3), "vector": ()}.get(spec.layout, (1,))
         self.pool = pool
         self.dropout = nn.Dropout(dropout)
@@ -52,7 +53,7 @@ def pooled_regressor(spec: TensorSpec, *, output: OutputSpec, pool: str = "mean"
 
 def _checked(kind: str, spec: TensorSpec, output: OutputSpec, **params: Any) -> nn.Module:
     if output.kind != kind:
-        raise ValueError(f"it gives {kind}, but the task wants {output.kind}; use pooled-head, which does both.")
+        raise BuildError(f"The head gives {kind}, but the task wants {output.kind}; use pooled-head, which does both.")
     return PooledHead(spec, output=output, **params)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..choices import Integer, OneOf
+from ..errors import BuildError
 from ..facts import block
 from ..specs import TensorSpec
 
@@ -22,7 +23,7 @@ def tokens(spec: TensorSpec, *, width: int, patch: int | None = None) -> nn.Modu
     if spec.layout == "image":
         return Patches(spec, width=width, patch=patch if patch is not None else default_patch(spec))
     if patch is not None:
-        raise ValueError(f"it has a patch size, but {spec} is no image; leave patch out.")
+        raise BuildError(f'The "patch" parameter of "tokens" is for images, and its input is {spec}; leave it out.')
     if spec.layout == "table":
         return FeatureTokens(spec, width=width)
     return Steps(spec, width=width)
@@ -45,7 +46,7 @@ class Positions(nn.Module):
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
         steps = x.shape[1]
         if first + steps > len(self.table):
-            raise ValueError(f"step {first + steps} has no position; the network was built for {len(self.table)} steps.")
+            raise BuildError(f"Step {first + steps} has no position; the network was built for {len(self.table)} steps.")
         return x + self.table[first : first + steps]
 
 
@@ -68,7 +69,7 @@ class Patches(nn.Module):
         super().__init__()
         channels, height, breadth = spec.shape
         if patch < 1 or height % patch or breadth % patch:
-            raise ValueError(f"its patch size {patch} does not divide the image {spec}; choose a divisor of {height} and {breadth}.")
+            raise BuildError(f'"patches" cannot cut {spec} into patches of side {patch}; choose a divisor of {height} and {breadth}.')
         self.patch = patch
         self.project = nn.Linear(channels * patch * patch, width)
         self.positions = Positions((height // patch) * (breadth // patch), width)
@@ -108,6 +109,10 @@ class FeatureTokens(nn.Module):
     (B, F) -> (B, F, width). Weights and biases start uniform in [-1/sqrt(width), 1/sqrt(width)], as in the paper. A code that
     training never saw is clipped into the table.
     """
+
+    numeric: Tensor
+    start: Tensor
+    last: Tensor
 
     def __init__(self, spec: TensorSpec, *, width: int) -> None:
         super().__init__()

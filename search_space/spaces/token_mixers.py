@@ -62,7 +62,7 @@ def patch_sizes(image: TensorSpec) -> list[int]:
     fitting = [side for side in range(1, min(height, width) + 1) if height % side == 0 and width % side == 0]
     sizes = [side for side in fitting if FEWEST_TOKENS * side * side <= height * width <= MOST_TOKENS * side * side]
     if not sizes:
-        raise SpaceError(f'The space "token-mixers" finds no patch size that cuts {image} into 16 to 256 squares; resize or pad the images.')
+        raise SpaceError(f'The space "token-mixers" cannot cut {image} into 16 to 256 squares; resize or pad the images.')
     return sizes
 
 
