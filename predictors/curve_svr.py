@@ -43,7 +43,7 @@ class CurveSVR:
         nu: share of support vectors of the nu-SVR.
         min_trials: completed curves below which nothing is predicted.
         features: ``curve``, ``curve+hp`` (with the coded choices) or ``all``; cross-validation may use less than this.
-        folds: of the cross-validation; leave-one-out below this many curves.
+        folds: of the cross-validation that gives the spread, leave-one-out below this many curves; settings are chosen with five.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class CurveSVR:
         finals = np.array([seen.final for seen in rows], dtype=float)
         last = np.array([seen.curve[step - 1] for seen in rows], dtype=float)
         settings = _settings(self.regressor, self.nu, derive_seed(self.seed, "fit", step) % 2**31, len(self._names), inputs.shape[1])
-        folds = _folds(len(rows), self.folds, self.seed, step)
-        return _selected(settings, _Columns.of(inputs), inputs, finals - last, folds)
+        choosing, judging = (_folds(len(rows), folds, self.seed, step) for folds in (min(5, self.folds), self.folds))
+        return _selected(settings, _Columns.of(inputs), inputs, finals - last, choosing, judging)
 
 
 def _order(seen: Observation) -> tuple[Any, ...]:
@@ -192,23 +192,25 @@ def _settings(regressor: str, nu: float, seed: int, features: int, width: int) -
     return settings
 
 
-def _selected(settings: Sequence[_Setting], columns: _Columns, inputs: Any, gains: Any, folds: Sequence[int]) -> _Model:
-    """The setting with the smallest cross-validated error, fitted on all rows."""
+def _selected(
+    settings: Sequence[_Setting], columns: _Columns, inputs: Any, gains: Any, choosing: Sequence[int], judging: Sequence[int]
+) -> _Model:
+    """The setting with the smallest error over the folds ``choosing``, fitted on all rows; its spread from the folds ``judging``."""
     import numpy as np
     import sklearn
 
-    assigned = np.array(folds)
     low, high = np.quantile(gains, [0.25, 0.75])
     if high > low:
         gains = np.clip(gains, low - 5 * (high - low), high + 5 * (high - low))
     centre, unit = float(gains.mean()), float(gains.std()) or 1.0
     scaled, targets = columns.apply(inputs), (gains - centre) / unit
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        errors = [_residuals(setting, scaled, targets, assigned) for setting in settings]
-        best = int(np.argmin([np.square(error).mean() for error in errors]))
-        model = settings[best].make().fit(scaled[:, settings[best].start :], targets)
-    spread = unit * float(np.sqrt(np.square(errors[best]).mean())) * _widening(len(targets))
-    return _Model(columns, settings[best].start, model, centre, unit, spread)
+        errors = [np.square(_residuals(setting, scaled, targets, np.array(choosing))).mean() for setting in settings]
+        best = settings[int(np.argmin(errors))]
+        residuals = _residuals(best, scaled, targets, np.array(judging))
+        model = best.make().fit(scaled[:, best.start :], targets)
+    spread = unit * float(np.sqrt(np.square(residuals).mean())) * _widening(len(targets))
+    return _Model(columns, best.start, model, centre, unit, spread)
 
 
 def _residuals(setting: _Setting, inputs: Any, targets: Any, folds: Any) -> Any:

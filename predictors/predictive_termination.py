@@ -41,21 +41,23 @@ class _Run:
     paper="Accelerating Neural Architecture Search using Performance Prediction (2017, 1705.10823)",
 )
 class PredictiveTermination:
-    r"""Stops a candidate when the probability that its final score beats the incumbent is at most ``risk``.
+    r"""Stops a candidate when the probability that its final score beats the incumbent is very small.
 
     With the predicted final :math:`\hat y` and its spread :math:`\sigma`, and the incumbent :math:`y^*` (the n-th best completed):
 
-    .. math:: P(y_T > y^* - margin) = 1 - \Phi((y^* - margin - \hat y) / \sigma) \le risk
+    .. math:: P(y_T > y^* - margin) = 1 - \Phi((y^* - margin - \hat y) / \sigma) \le risk / k
 
-    A candidate that has already passed the incumbent is never stopped. Only completed candidates train the predictor. It is refitted
-    when their number has grown by 10 % and at least 2, so a verdict is a function of the events alone.
+    The paper compares with the risk itself at each of its k checks, so a good candidate runs it k times over; here the risk is that of
+    a whole training, divided over the checks (the union bound). A candidate that has already passed the incumbent is never stopped.
+    Only completed candidates train the predictor. It is refitted when their number has grown by 10 % and at least 2, so a verdict
+    is a function of the events alone.
 
     Args:
         objectives: exactly one; constraints are checked before training and need no stopper.
         seed: of the predictor.
         budget: units of budget a full training takes.
         trials: candidates the study plans.
-        risk: probability of stopping a candidate that would have beaten the incumbent, per candidate judged; 0 never stops.
+        risk: probability of stopping a candidate that would have beaten the incumbent, over all its checks; 0 never stops.
         warmup: completed candidates before the first verdict; by default ``min(30, trials // 4)``, at least 4.
         margin: stop only below the incumbent by this much, in units of the metric.
         top_n: the incumbent is the n-th best, to keep several good candidates.
@@ -92,6 +94,7 @@ class PredictiveTermination:
         self.check_every = max(1, budget // 20) if check_every is None else check_every
         self.min_steps = max(3, math.ceil(budget / 4)) if min_steps is None else min_steps
         self.budget = budget
+        self.checks = max(1, len(range(self.min_steps, budget, self.check_every)))
         self._predictor = PREDICTORS[predictor].obj(seed=seed, **_trained_from(predictor, self.warmup))
         self._runs: dict[int, _Run] = {}
         self._completed: list[Observation] = []
@@ -121,7 +124,7 @@ class PredictiveTermination:
             return Verdict(False)
         target = self._incumbent() - self.margin
         chance = chance_above(target, predicted)
-        stop = self.risk > 0 and chance <= self.risk and max(run.curve) <= target
+        stop = self.risk > 0 and chance <= self.risk / self.checks and max(run.curve) <= target
         told = {self.objective.metric: Prediction(self.objective.gain(predicted.mean), predicted.spread)}
         return Verdict(stop, told, self._reason(told[self.objective.metric], chance) if stop else "")
 

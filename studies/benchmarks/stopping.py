@@ -83,7 +83,8 @@ def synthetic(seed: int, count: int = 400, epochs: int = 16) -> list[Trial]:
 
 def _digits_like(rng: random.Random, epochs: int) -> Trial:
     rate, size = rng.uniform(-3.5, -1.5), rng.uniform(3, 5)
-    ceiling = 0.985 - 0.03 * rng.random() ** 2 - 0.02 * abs(rate + 2.5) - 0.01 * (5 - size) - (0.3 * rng.random() if rng.random() < 0.1 else 0)
+    failure = 0.3 * rng.random() if rng.random() < 0.1 else 0.0
+    ceiling = 0.985 - 0.03 * rng.random() ** 2 - 0.02 * abs(rate + 2.5) - 0.01 * (5 - size) - failure
     speed = 10 ** (0.6 * (rate + 2.5) + 0.2 * rng.gauss(0, 1)) * 0.6
     curve = []
     for epoch in range(1, epochs + 1):
