@@ -97,7 +97,7 @@ def test_outcomes_and_reports_survive_json():
     assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
     report = Report(3, {"val_loss": 0.1}, 0.5, True)
     assert Report.from_json(json.loads(json.dumps(report.to_json()))) == report
-    job = Job(3, line("gelu").to_json(), {"name": "digits", "params": {}}, {"name": "train", "params": {}}, 0, 5, "trials/0003")
+    job = Job(3, line("gelu").to_json(), {"name": "digits", "params": {}}, {"name": "train", "params": {}}, 0, 5, "trials/0003", plugins=[])
     assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
 
 
