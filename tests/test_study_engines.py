@@ -15,7 +15,7 @@ from archwright.studies.parts import assemble
 
 from .test_study_launch import PLUGIN, driver, fields
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 
 @pytest.fixture
