@@ -38,6 +38,11 @@ def test_digits():
     np.testing.assert_allclose(shares, 0.1, atol=0.01)
 
 
+def test_digits_are_jittered_in_training_unless_told_otherwise():
+    assert load_task({"name": "digits"}).augment is not None
+    assert load_task({"name": "digits", "params": {"shift": 0, "degrees": 0, "scale": 0}}).augment is None
+
+
 def test_digits_splits_are_disjoint_images():
     task = load_task({"name": "digits"})
     seen = [{image.tobytes() for image in split.x} for split in (task.train, task.val, task.test)]

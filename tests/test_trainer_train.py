@@ -260,3 +260,11 @@ def test_the_architectures_training_fields_override_the_evaluators(tmp_path):
     assert by_space != metrics_of(train(job(tmp_path / "b")))
     plain = job(tmp_path / "c")
     assert by_space == metrics_of(train(plain, learning_rate=1e-2, optimizer="sgd", batch_size=16))
+
+
+@pytest.mark.slow
+def test_a_small_recurrent_network_reads_digits(tmp_path):
+    built = chain(tokens(32, patch=4), [layer("rg-lru", "swiglu"), layer("rg-lru", "swiglu")], pooled_head())
+    digits = Job(0, built.to_json(), {"name": "digits", "params": {}}, {"name": "train"}, 0, 15, str(tmp_path))
+    assert list(train(digits))[-1].metrics["val_accuracy"] >= 0.975
+    assert measure_on_test(digits)["test_accuracy"] >= 0.965

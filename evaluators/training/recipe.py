@@ -40,9 +40,9 @@ class Recipe:
     """
 
     optimizer: str = "adamw"
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     weight_decay: float = 0.05
-    batch_size: int = 64
+    batch_size: int = 32
     schedule: str = "cosine"
     warmup: float = 0.1
     momentum: float = 0.9
