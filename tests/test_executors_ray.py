@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -265,3 +267,23 @@ def test_workers_that_cannot_start_end_the_study_with_a_sentence(monkeypatch, tm
             slot._trouble(error, 0, False)
     finally:
         executor.close()
+
+
+@pytest.mark.slow
+def test_starting_working_dying_and_closing_print_nothing(tmp_path):
+    """In a process of its own, as Ray reads its settings when it is imported."""
+    script = tmp_path / "quiet.py"
+    script.write_text(
+        "import pathlib, sys, time\n"
+        "from archwright.evaluators.executors.ray_pool import RayExecutor\n"
+        "from tests.executor_cases import all_events, make_job\n"
+        "executor = RayExecutor(workers=1, threads=1)\n"
+        "executor.start(make_job(pathlib.Path(sys.argv[1]), 1, 'checkpoints', budget=4, deaths=1))\n"
+        "assert len(all_events(executor, 1)) == 4\n"
+        "time.sleep(1)\n"
+        "executor.close()\n"
+    )
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-W", "error", str(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)}, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
