@@ -78,16 +78,18 @@ def test_without_spread_the_rule_is_predicted_at_most_the_best(monkeypatch, mean
     assert stopper.verdict(99).stop is stops
 
 
-def test_the_chance_of_beating_is_the_normal_one():
-    assert chance_above(1.0, Prediction(1.0, 0.3)) == pytest.approx(0.5)
-    assert chance_above(1.96, Prediction(0.0, 1.0)) == pytest.approx(0.025, abs=1e-4)
+def test_the_chance_of_beating_is_normal_with_many_curves_and_larger_with_few():
+    assert chance_above(1.0, 1.0, 0.3, 5) == pytest.approx(0.5)
+    assert chance_above(1.96, 0.0, 1.0, 1e6) == pytest.approx(0.025, abs=1e-4)
+    assert chance_above(2.571, 0.0, 1.0, 5) == pytest.approx(0.025, abs=1e-4)
 
 
 def test_the_risk_is_shared_between_the_checks(monkeypatch):
-    stopper, _ = make(monkeypatch, 0.9 - 0.1 * 2.6, 0.1, risk=0.05)
+    mean = 0.9 - 0.1 * 4  # t with 2 degrees of freedom: a chance of 2.9 % to beat 0.9
+    stopper, _ = make(monkeypatch, mean, 0.1, risk=0.05)
     assert stopper.checks == 15
     assert not stopper.verdict(99).stop
-    single, _ = make(monkeypatch, 0.9 - 0.1 * 2.6, 0.1, risk=0.05, min_steps=6, check_every=19)
+    single, _ = make(monkeypatch, mean, 0.1, risk=0.05, min_steps=6, check_every=19)
     assert single.checks == 1
     assert single.verdict(99).stop
 
@@ -118,10 +120,10 @@ def test_a_candidate_that_passed_the_best_is_never_stopped(monkeypatch):
 
 
 def test_a_metric_to_minimise_is_turned_round_and_back(monkeypatch):
-    stopper, _ = make(monkeypatch, -0.6, 0.01, objective=Objective("score", "min"))
+    stopper, _ = make(monkeypatch, -0.6, 0.001, objective=Objective("score", "min"))
     verdict = stopper.verdict(99)
     assert verdict.stop
-    assert verdict.predicted["score"] == Prediction(0.6, 0.01)
+    assert verdict.predicted["score"] == Prediction(0.6, 0.001)
     assert "0.6" in verdict.reason
     assert "0.5" in verdict.reason
     assert not make(monkeypatch, -0.4, 0.01, objective=Objective("score", "min"))[0].verdict(99).stop
