@@ -112,7 +112,7 @@ def _running(events: Sequence[Event]) -> list[int]:
 
 def _check_cuts(fresh: Callable[[], Stopper], events: Sequence[Event], verdicts: Sequence[dict[int, Verdict]]) -> None:
     """A stopper fed a part of the journal stands where the original stood."""
-    for cut in range(1, len(events), 17):
+    for cut in range(1, len(events), 29):
         heard = _heard(fresh(), events[:cut], ask=False)[-1]
         assert heard == verdicts[cut - 1], f"A stopper fed the first {cut} events judges otherwise than the one that lived through them."
     for judged in verdicts:
