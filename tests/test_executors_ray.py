@@ -190,6 +190,15 @@ def test_a_gpu_that_is_not_there_is_a_mistake():
         RayExecutor(workers=1, gpus=1, threads=1)
 
 
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [("nonsense", 'The ray.address "nonsense" is not of the form host:port'), ("127.0.0.1:1", 'No Ray cluster answers at "127.0.0.1:1"')],
+)
+def test_an_address_without_a_cluster_is_a_mistake(address, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        RayExecutor(workers=1, address=address)
+
+
 def test_capacity_counts_whole_and_shared_gpus_per_machine():
     two_machines = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 2.0}]
     check_capacity(two_machines, workers=6, gpus=0.5, threads=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ def connect(address: str | None, cpus: int) -> bool:
     Raises:
         ConfigError: there is no cluster at ``address``.
     """
+    if address is not None and address != "auto":
+        _check_answers(address)
     _prepare(local=address is None)
     import ray
 
@@ -63,6 +66,17 @@ def connect(address: str | None, cpus: int) -> bool:
         why = str(error).splitlines()[0]
         raise ConfigError(f'No Ray cluster answers at "{address}" ({why}); correct ray.address, or leave it out.') from None
     return True
+
+
+def _check_answers(address: str) -> None:
+    """Raise ConfigError unless something listens at the address: Ray's own attempt would hang for minutes, deaf to Ctrl-C."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f'The ray.address "{address}" is not of the form host:port; give one such as "10.0.0.1:6379", or "auto".')
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f'No Ray cluster answers at "{address}" ({error}); correct ray.address, or leave it out.') from None
 
 
 def _prepare(local: bool) -> None:
