@@ -107,9 +107,7 @@ class Study:
                 f"The space builds another network for candidate {trial.number} than when the study began; "
                 f"restore the space's code, or begin a new study."
             )
-        if not trial.started:
-            return self._start(trial, architecture)
-        return self._job(trial, architecture)
+        return self._start(trial, architecture)
 
     # --- the driver's three words
 
@@ -199,16 +197,14 @@ class Study:
         return {"known": known} | ({"infeasible": broken} if broken else {})
 
     def _start(self, trial: Trial, architecture: Architecture) -> Job:
-        job = self._job(trial, architecture)
-        folder = Path(job.folder)
+        """The job of a candidate, begun or begun again, with its folder made ready."""
+        folder = trial_folder(self.folder, trial.number)
+        job = self.parts.job(trial.number, architecture.to_json(), str(folder.absolute()), trial.step)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ARCHITECTURE).write_text(json.dumps(job.architecture))
-        self._say({"event": "started", "n": trial.number}, architecture)
+        if not trial.started:
+            self._say({"event": "started", "n": trial.number}, architecture)
         return job
-
-    def _job(self, trial: Trial, architecture: Architecture) -> Job:
-        folder = trial_folder(self.folder, trial.number)
-        return self.parts.job(trial.number, architecture.to_json(), str(folder.absolute()), trial.step)
 
     # --- ending
 

@@ -153,6 +153,17 @@ def test_a_space_that_changed_is_one_sentence(tmp_path):
         resumed(tmp_path, parts(other, controller=Greedy(other)))
 
 
+def test_a_running_candidate_whose_folder_is_gone_gets_it_again(tmp_path):
+    study = begun(tmp_path, parts(), 5)
+    with pytest.raises(Killed):
+        drive(study, Workers(dies_after=2))
+    study.close()
+    shutil.rmtree(tmp_path / "trials")
+    job = resumed(tmp_path, parts()).next_job()
+    assert json.loads((tmp_path / "trials" / "0000" / "architecture.json").read_text()) == job.architecture
+    assert job.reported == 2
+
+
 def test_followers_hear_the_past_first(tmp_path):
     class Listener:
         def __init__(self):

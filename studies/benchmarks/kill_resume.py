@@ -39,6 +39,7 @@ def fields(folder: Path, name: str, trials: int, epochs: int) -> dict[str, Any]:
         "space": "token-mixers",
         "task": "digits",
         "controller": "evolution",
+        "constraints": {"flops": "<= 1e6"},
         "trials": trials,
         "epochs": epochs,
         "threads": 1,
@@ -81,6 +82,21 @@ def comparable(result: StudyResult) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in result.leaderboard()]
 
 
+def first_difference(one: Path, other: Path) -> list[dict[str, Any]] | None:
+    """The first two events of two journals that say different things, clocks and crashes aside."""
+
+    def said(folder: Path) -> list[dict[str, Any]]:
+        events = [event for event in read_journal(folder / "journal.jsonl") if event["event"] not in ("study", "resumed")]
+        return [_without_clocks(event) for event in events]
+
+    return next(([a, b] for a, b in zip(said(one), said(other), strict=False) if a != b), None)
+
+
+def _without_clocks(event: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in event.items() if key not in ("time", "seconds")}
+    return kept | ({"outcome": _without_clocks(event["outcome"])} if "outcome" in event else {})
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--kills", type=int, default=10)
@@ -109,6 +125,7 @@ def main() -> None:
             "trials": result.ledger.evaluated,
             "statuses": result.counts,
             "leaderboard_equal": comparable(result) == comparable(whole),
+            "first_difference": first_difference(folder, whole.folder),
             **repeats(folder),
             "uninterrupted_seconds": round(seconds, 1),
         }
