@@ -124,11 +124,10 @@ def test_the_builder_counts_writes_along_the_stream() -> None:
     assert seen[-6:] == [(k, 6) for k in range(6)]
 
 
-def test_layers_alone_on_their_rules_equal_streams_opened_one_after_another() -> None:
+def test_a_change_of_rule_closes_one_stream_and_opens_another() -> None:
     spec = TensorSpec("sequence", (6, 3))
-    mixed = chain(
-        tokens(8), [layer("gru", residual="rezero"), layer("gru"), layer("attention")], token_head(), residual="hyper-connections"
-    )
+    layers = [layer("gru", residual="rezero"), layer("gru"), layer("attention")]
+    mixed = chain(tokens(8), layers, token_head(), residual="hyper-connections")
     assert [n.block for n in mixed.nodes] == ["input", "tokens", "open", "layer", "close", "open", "layer", "layer", "close", "token-head"]
     assert build(mixed, spec, VALUES)(batch(spec)).shape == (3, 6, 4)
 
@@ -284,14 +283,14 @@ def test_hyper_connections_copies_stay_equal_at_the_start() -> None:
     for k in range(3):
         write = rule.write_at(k, None).double()
         stream = write.write(stream, torch.tanh(write.read(stream)))
-    assert all(torch.equal(stream[:, 0], stream[:, i]) for i in range(1, 4))
+    assert all(torch.equal(stream[..., 0, :], stream[..., i, :]) for i in range(1, 4))
 
 
 def test_hyper_connections_read_stream_k_mod_n_at_the_start() -> None:
     rule = make("hyper-connections", n_streams=3, dynamic=False)
-    stream = torch.stack([batch(seed=s).double() for s in range(3)], 1)
+    stream = torch.stack([batch(seed=s).double() for s in range(3)], -2)
     for k in range(6):
-        assert torch.equal(rule.write_at(k, None).double().read(stream), stream[:, k % 3])
+        assert torch.equal(rule.write_at(k, None).double().read(stream), stream[..., k % 3, :])
 
 
 def test_hyper_connections_express_a_parallel_block() -> None:
@@ -320,8 +319,8 @@ def test_hyper_connections_skip_still_mixes_the_copies() -> None:
     write = make("hyper-connections", n_streams=2, dynamic=False).write_at(0, None).double()
     with torch.no_grad():
         write.mixing.keep.copy_(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
-    stream = torch.stack([batch(seed=s).double() for s in range(2)], 1)
-    assert torch.equal(write.skip(stream), stream.flip(1))
+    stream = torch.stack([batch(seed=s).double() for s in range(2)], -2)
+    assert torch.equal(write.skip(stream), stream.flip(-2))
 
 
 @pytest.mark.parametrize("tanh", [True, False])
@@ -330,7 +329,7 @@ def test_hyper_connections_dynamic_gradients(tanh: bool) -> None:
     rule = make("hyper-connections", spec=spec, n_streams=2, tanh=tanh)
     write = rule.write_at(1, None).double()
     _perturb(write)
-    stream, y = torch.stack([batch(spec, 1, s).double() for s in range(2)], 1), batch(spec, 1, 3).double()
+    stream, y = torch.stack([batch(spec, 1, s).double() for s in range(2)], -2), batch(spec, 1, 3).double()
     names = [name for name, _ in write.named_parameters()]
 
     def run(*values: Tensor) -> Tensor:

@@ -40,8 +40,8 @@ class Mixing(nn.Module):
         """A_m [..., n], A_r [..., n, n] and B [..., n] for the copies ``rows`` [..., n, D]."""
         if not self.dynamic:
             return self.read, self.keep, self.give
-        normed = rows * torch.rsqrt(rows.square().mean(-1, keepdim=True) + 1e-6) * self.gain
-        moved = normed @ self.maps  # [..., n, n + 2]
+        mean_square = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).square() / rows.shape[-1]
+        moved = rows @ (self.gain.unsqueeze(-1) * self.maps) * torch.rsqrt(mean_square + 1e-6)  # [..., n, n + 2]
         moved = torch.tanh(moved) if self.tanh else moved
         read = self.read + self.scale_read * moved[..., 0]
         give = self.give + self.scale_give * moved[..., 1]
@@ -57,31 +57,17 @@ class MixedWrite(Write):
         self.image = image
 
     def read(self, stream: Stream) -> Tensor:
-        rows = self._rows(stream)
-        read, _, _ = self.mixing.coefficients(rows)
-        return self._channels_first((read.unsqueeze(-1) * rows).sum(-2))
+        read, _, _ = self.mixing.coefficients(stream)
+        x = (read.unsqueeze(-1) * stream).sum(-2)
+        return x.movedim(-1, 1) if self.image else x
 
     def write(self, stream: Stream, y: Tensor) -> Stream:
-        rows = self._rows(stream)
-        _, keep, give = self.mixing.coefficients(rows)
+        _, keep, give = self.mixing.coefficients(stream)
         y = y.movedim(1, -1) if self.image else y
-        return self._stream(keep.transpose(-1, -2) @ rows + give.unsqueeze(-1) * y.unsqueeze(-2))
+        return keep.transpose(-1, -2) @ stream + give.unsqueeze(-1) * y.unsqueeze(-2)
 
     def skip(self, stream: Stream) -> Stream:
-        rows = self._rows(stream)
-        return self._stream(self.mixing.coefficients(rows)[1].transpose(-1, -2) @ rows)
-
-    def _rows(self, stream: Tensor) -> Tensor:
-        """[B, n, ...] with channels where the layout has them -> [B, ..., n, D]."""
-        stream = stream.movedim(2, -1) if self.image else stream
-        return stream.movedim(1, -2)
-
-    def _stream(self, rows: Tensor) -> Tensor:
-        stream = rows.movedim(-2, 1)
-        return stream.movedim(-1, 2) if self.image else stream
-
-    def _channels_first(self, x: Tensor) -> Tensor:
-        return x.movedim(-1, 1) if self.image else x
+        return self.mixing.coefficients(stream)[1].transpose(-1, -2) @ stream
 
 
 @residual(
@@ -98,7 +84,7 @@ class MixedWrite(Write):
 class HyperConnections(Rule):
     """n copies H of the stream; each write reads a mixture, mixes the copies, and gives to each (see :class:`MixedWrite`).
 
-    init: n copies of x, [B, n, ...]. final: their sum or mean. At the start the copies stay equal, and the network is the
+    init: n copies of x, [B, ..., n, D]. final: their sum or mean. At the start the copies stay equal, and the network is the
     pre-norm one (n times its stream before the final norm, with ``sum``).
     """
 
@@ -111,13 +97,16 @@ class HyperConnections(Rule):
         if final not in ("sum", "mean"):
             raise BuildError(f'The "final" parameter of "hyper-connections" must be sum or mean. Got {final!r} instead.')
         self.n_streams, self.dynamic, self.tanh, self.ending = n_streams, dynamic, tanh, final
+        self.image = spec.layout == "image"
 
     def init(self, x: Tensor) -> Stream:
-        return x.unsqueeze(1).expand(-1, self.n_streams, *[-1] * (x.dim() - 1))
+        x = x.movedim(1, -1) if self.image else x
+        return x.unsqueeze(-2).expand(*x.shape[:-1], self.n_streams, x.shape[-1])
 
     def final(self, stream: Stream) -> Tensor:
-        return stream.sum(1) if self.ending == "sum" else stream.mean(1)
+        x = stream.sum(-2) if self.ending == "sum" else stream.mean(-2)
+        return x.movedim(-1, 1) if self.image else x
 
     def write_at(self, k: int, shared: nn.Module | None) -> Write:
         mixing = Mixing(self.n_streams, self.spec.width, k, self.dynamic, self.tanh)
-        return MixedWrite(mixing, self.spec.layout == "image")
+        return MixedWrite(mixing, self.image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..architecture import Architecture, Node
@@ -16,18 +17,18 @@ OPERATIONS = {"none": "zero", "skip": "identity", "conv-1x1": "conv-1x1", "conv-
 def conv_cells(
     choose: Choices,
     *,
-    channels: tuple[int, ...] = (8, 16),
-    stages: tuple[int, ...] = (2, 3),
-    cells: tuple[int, ...] = (1, 2),
+    channels: int | Sequence[int] = (8, 16),
+    stages: int | Sequence[int] = (2, 3),
+    cells: int | Sequence[int] = (1, 2),
     nodes: int = 4,
-    operations: tuple[str, ...] = tuple(OPERATIONS),
+    operations: Sequence[str] = tuple(OPERATIONS),
 ) -> Architecture:
     """Stages of one searched cell repeated, with a residual block of stride 2 between stages that doubles the channels.
 
     The cell is a DAG of ``nodes`` feature maps; node j is the sum over i < j of an operation on node i, chosen per edge
-    (``none``, ``skip``, 1x1 and 3x3 convolutions, 3x3 average pooling). With ``channels=(16,), stages=(3,), cells=(5,)`` this is
+    (``none``, ``skip``, 1x1 and 3x3 convolutions, 3x3 average pooling). With ``channels=16, stages=3, cells=5`` this is
     the space of NAS-Bench-201 (2020, 2001.00326), whose 15,625 cells are its points; the published stem and batch norms differ
-    in small ways (ours have no scale and shift within cells). A tuple of one value asks nothing.
+    in small ways (ours have no scale and shift within cells). A single value asks nothing.
     """
     width = _one(choose, "channels", channels)
     stage_count = _one(choose, "stages", stages)
@@ -44,7 +45,7 @@ def conv_cells(
     return Architecture(tuple(graph), "head")
 
 
-def searched_cell(choose: Choices, nodes: int, operations: tuple[str, ...]) -> Architecture:
+def searched_cell(choose: Choices, nodes: int, operations: Sequence[str]) -> Architecture:
     """A cell whose node j is the sum over i < j of the chosen operation on node i; its choices are ``op-i-j``."""
     made = [Node("n0", "input", (), {"index": 0})]
     for target in range(1, nodes):
@@ -57,5 +58,5 @@ def searched_cell(choose: Choices, nodes: int, operations: tuple[str, ...]) -> A
     return Architecture(tuple(made), f"n{nodes - 1}")
 
 
-def _one(choose: Choices, name: str, values: tuple[int, ...]) -> int:
-    return values[0] if len(values) == 1 else choose.one_of(name, values)
+def _one(choose: Choices, name: str, values: int | Sequence[int]) -> int:
+    return values if isinstance(values, int) else choose.one_of(name, values)

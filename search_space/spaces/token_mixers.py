@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..architecture import Architecture
@@ -11,7 +12,7 @@ from ..errors import SpaceError
 from ..space import space
 from ..specs import TensorSpec
 
-FEWEST_TOKENS, MOST_TOKENS = 16, 256
+FEWEST_TOKENS, MOST_TOKENS = 4, 64
 MIXERS = ("attention", "hopfield", "gru", "rg-lru", "depthwise-conv")
 CHANNELS = ("mlp", "swiglu", "gr-kan", "rbf-kan")
 RULES = ("pre-norm", "post-norm", "rezero", "hyper-connections", "value-residual")
@@ -23,12 +24,12 @@ def token_mixers(
     choose: Choices,
     input: TensorSpec,
     *,
-    widths: tuple[int, ...] = (32, 48, 64),
-    depth: tuple[int, int] = (1, 6),
-    mixers: tuple[str, ...] = MIXERS,
-    channels: tuple[str, ...] = CHANNELS,
-    residuals: tuple[str, ...] = RULES,
-    norms: tuple[str, ...] = NORMS,
+    widths: Sequence[int] = (32, 48, 64),
+    depth: Sequence[int] = (1, 6),
+    mixers: Sequence[str] = MIXERS,
+    channels: Sequence[str] = CHANNELS,
+    residuals: Sequence[str] = RULES,
+    norms: Sequence[str] = NORMS,
 ) -> Architecture:
     """1 to 6 layers, each with a token mixer and a channel mixer of its own choice, on one residual stream.
 
@@ -39,9 +40,11 @@ def token_mixers(
         widths, mixers, channels, residuals, norms: the options of each choice.
         depth: fewest and most layers.
     """
+    if len(depth) != 2:
+        raise SpaceError(f'The "depth" parameter of "token-mixers" must be the fewest and the most layers. Got {depth!r} instead.')
     width = choose.one_of("width", widths)
     patch = choose.one_of("patch", patch_sizes(input)) if input.layout == "image" else None
-    parts = [_parts(here, mixers, channels) for here in choose.repeat("layer", *depth)]
+    parts = [_parts(here, mixers, channels) for here in choose.repeat("layer", depth[0], depth[1])]
     several = [mixer for _, mixer, *_ in parts].count("attention") > 1
     rule = _residual(choose, [name for name in residuals if name != "value-residual" or several])
     norm = choose.one_of("norm", norms) if rule["rule"] != "rezero" else None
@@ -53,7 +56,7 @@ def token_mixers(
 
 
 def patch_sizes(image: TensorSpec) -> list[int]:
-    """Sides that divide the image and leave 16 to 256 patches.
+    """Sides that divide the image and leave 4 to 64 patches; single pixels only where nothing else does.
 
     Raises:
         SpaceError: there is none.
@@ -62,11 +65,11 @@ def patch_sizes(image: TensorSpec) -> list[int]:
     fitting = [side for side in range(1, min(height, width) + 1) if height % side == 0 and width % side == 0]
     sizes = [side for side in fitting if FEWEST_TOKENS * side * side <= height * width <= MOST_TOKENS * side * side]
     if not sizes:
-        raise SpaceError(f'The space "token-mixers" cannot cut {image} into 16 to 256 squares; resize or pad the images.')
-    return sizes
+        raise SpaceError(f'The space "token-mixers" cannot cut {image} into 4 to 64 squares; resize or pad the images.')
+    return [side for side in sizes if side > 1] or sizes
 
 
-def _parts(here: Choices, mixers: tuple[str, ...], channels: tuple[str, ...]) -> tuple[Choices, str, dict[str, Any], str, dict[str, Any]]:
+def _parts(here: Choices, mixers: Sequence[str], channels: Sequence[str]) -> tuple[Choices, str, dict[str, Any], str, dict[str, Any]]:
     mixer = here.one_of("mixer", mixers)
     mixer_params = _mixer_params(here, mixer)
     channel = here.one_of("channel", channels)
