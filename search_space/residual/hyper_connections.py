@@ -12,6 +12,7 @@ from ..specs import TensorSpec
 from .rule import Rule, Stream, Write
 
 START_SCALE = 0.01
+EPSILON = 1e-6
 
 
 class Mixing(nn.Module):
@@ -36,16 +37,28 @@ class Mixing(nn.Module):
             self.scale_read = nn.Parameter(torch.tensor(START_SCALE))  # s_a
             self.scale_give = nn.Parameter(torch.tensor(START_SCALE))  # s_b
 
-    def coefficients(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A_m [..., n], A_r [..., n, n] and B [..., n] for the copies ``rows`` [..., n, D]."""
+    def reading(self, rows: Tensor) -> Tensor:
+        """A_m [..., n] (or [n]) for the copies ``rows`` [..., n, D]."""
         if not self.dynamic:
-            return self.read, self.keep, self.give
+            return self.read
+        return self.read + self.scale_read * self._moved(rows, self.maps[:, :1]).squeeze(-1)
+
+    def writing(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """A_r [..., n, n] (or [n, n]) and B [..., n] (or [n])."""
+        if not self.dynamic:
+            return self.keep, self.give
+        moved = self._moved(rows, self.maps[:, 1:])
+        return self.keep + self.scale_read * moved[..., 1:], self.give + self.scale_give * moved[..., 0]
+
+    def mixed(self, keep: Tensor, rows: Tensor) -> Tensor:
+        """A_r' H; the fixed matrix goes through einsum, which does not copy it to every position."""
+        return keep.transpose(-1, -2) @ rows if self.dynamic else torch.einsum("ij,...id->...jd", keep, rows)
+
+    def _moved(self, rows: Tensor, maps: Tensor) -> Tensor:
+        """act(RMSNorm(H) W): the norm is a factor per row, so it is applied after the product."""
         mean_square = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).square() / rows.shape[-1]
-        moved = rows @ (self.gain.unsqueeze(-1) * self.maps) * torch.rsqrt(mean_square + 1e-6)  # [..., n, n + 2]
-        moved = torch.tanh(moved) if self.tanh else moved
-        read = self.read + self.scale_read * moved[..., 0]
-        give = self.give + self.scale_give * moved[..., 1]
-        return read, self.keep + self.scale_read * moved[..., 2:], give
+        moved = rows @ (self.gain.unsqueeze(-1) * maps) * torch.rsqrt(mean_square + EPSILON)
+        return torch.tanh(moved) if self.tanh else moved
 
 
 class MixedWrite(Write):
@@ -57,17 +70,16 @@ class MixedWrite(Write):
         self.image = image
 
     def read(self, stream: Stream) -> Tensor:
-        read, _, _ = self.mixing.coefficients(stream)
-        x = (read.unsqueeze(-1) * stream).sum(-2)
+        x = (self.mixing.reading(stream).unsqueeze(-1) * stream).sum(-2)
         return x.movedim(-1, 1) if self.image else x
 
     def write(self, stream: Stream, y: Tensor) -> Stream:
-        _, keep, give = self.mixing.coefficients(stream)
+        keep, give = self.mixing.writing(stream)
         y = y.movedim(1, -1) if self.image else y
-        return keep.transpose(-1, -2) @ stream + give.unsqueeze(-1) * y.unsqueeze(-2)
+        return self.mixing.mixed(keep, stream) + give.unsqueeze(-1) * y.unsqueeze(-2)
 
     def skip(self, stream: Stream) -> Stream:
-        return self.mixing.coefficients(stream)[1].transpose(-1, -2) @ stream
+        return self.mixing.mixed(self.mixing.writing(stream)[0], stream)
 
 
 @residual(
