@@ -19,7 +19,7 @@ _KNOBS: dict[str, Domain] = {"pool": OneOf(("mean", "max")), "dropout": Real(0.0
 class PooledHead(nn.Module):
     """y = W dropout(pool(x)) + b, pooling over tokens or space: (B, T, D) or (B, D, H, W) or (B, D) -> (B, size).
 
-    W starts at N(0, 0.02), b at zero: logits start near uniform.
+    W starts at N(0, 0.02^2), b at zero: logits start near uniform.
     """
 
     def __init__(self, spec: TensorSpec, *, output: OutputSpec, pool: str = "mean", dropout: float = 0.0) -> None:

@@ -9,8 +9,9 @@ from ..choices import Integer, OneOf
 from ..errors import BuildError
 from ..facts import block
 from ..specs import TensorSpec
+from .initialise import linear
 
-POSITION_STD = 0.02
+POSITION_STD = 0.5  # with 0.02, as large models have it, attention learns places too late in a short training
 _WIDTH = Integer(8, 512, step=8)
 
 
@@ -37,7 +38,7 @@ def default_patch(spec: TensorSpec) -> int:
 
 
 class Positions(nn.Module):
-    """x_t + p_t with learned p of shape (T, D), drawn from N(0, 0.02)."""
+    """x_t + p_t with learned p of shape (T, D), drawn from N(0, 0.5^2)."""
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class Patches(nn.Module):
         if patch < 1 or height % patch or breadth % patch:
             raise BuildError(f'"patches" cannot cut {spec} into patches of side {patch}; choose a divisor of {height} and {breadth}.')
         self.patch = patch
-        self.project = nn.Linear(channels * patch * patch, width)
+        self.project = linear(channels * patch * patch, width)
         self.positions = Positions((height // patch) * (breadth // patch), width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class Steps(nn.Module):
 
     def __init__(self, spec: TensorSpec, *, width: int) -> None:
         super().__init__()
-        self.project = nn.Linear(spec.shape[-1], width)
+        self.project = linear(spec.shape[-1], width)
         self.positions = Positions(spec.shape[0], width)
 
     def forward(self, x: Tensor, state: int | None = None) -> tuple[Tensor, int, dict[str, Tensor]]:

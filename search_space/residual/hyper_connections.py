@@ -51,7 +51,7 @@ class Mixing(nn.Module):
         return self.keep + self.scale_read * moved[..., 1:], self.give + self.scale_give * moved[..., 0]
 
     def mixed(self, keep: Tensor, rows: Tensor) -> Tensor:
-        """A_r' H; the fixed matrix goes through einsum, which does not copy it to every position."""
+        """A_r' H; fixed matrices go through einsum, which does not copy them to every position."""
         return keep.transpose(-1, -2) @ rows if self.dynamic else torch.einsum("ij,...id->...jd", keep, rows)
 
     def _moved(self, rows: Tensor, maps: Tensor) -> Tensor:
@@ -113,10 +113,12 @@ class HyperConnections(Rule):
 
     def init(self, x: Tensor) -> Stream:
         x = x.movedim(1, -1) if self.image else x
-        return x.unsqueeze(-2).expand(*x.shape[:-1], self.n_streams, x.shape[-1])
+        return x.unsqueeze(-2).repeat_interleave(self.n_streams, -2)
 
     def final(self, stream: Stream) -> Tensor:
-        x = stream.sum(-2) if self.ending == "sum" else stream.mean(-2)
+        # a weighted sum, since the gradient of a plain one is broadcast, which makes small matrix products slow on CPU
+        weight = 1.0 if self.ending == "sum" else 1.0 / self.n_streams
+        x = (stream * weight).sum(-2)
         return x.movedim(-1, 1) if self.image else x
 
     def write_at(self, k: int, shared: nn.Module | None) -> Write:
