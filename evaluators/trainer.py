@@ -33,6 +33,7 @@ def train(
     momentum: float = _DEFAULT.momentum,
     gradient_clip: float = _DEFAULT.gradient_clip,
     label_smoothing: float = _DEFAULT.label_smoothing,
+    average: float = _DEFAULT.average,
 ) -> Iterator[Report]:
     """Trains the job's architecture on its task for ``job.budget`` epochs, one report per epoch.
 
@@ -59,6 +60,7 @@ def train(
             "momentum": momentum,
             "gradient_clip": gradient_clip,
             "label_smoothing": label_smoothing,
+            "average": average,
         },
         'The evaluator "train"',
     )
@@ -83,17 +85,17 @@ def _trained(job: Job, task: Task, recipe: Recipe, folder: Path, saved: State | 
     reports = list(saved.reports) if saved else []
     training = Training(job, task, recipe)
     try:
-        if saved is not None and saved.model is not None and saved.optimizer is not None:
-            training.load(saved.model, saved.optimizer)
+        if saved is not None and saved.training is not None:
+            training.load(saved.training)
         for epoch in range(len(reports) + 1, job.budget + 1):
             began = time.perf_counter()
             metrics = training.run_epoch(epoch)
             report = Report(epoch, metrics, time.perf_counter() - began, epoch == job.budget)
             reports.append(report)
             if report.last:
-                save_finished(folder, key, reports, training.network.state_dict())
+                save_finished(folder, key, reports, training.kept.state_dict())
             else:
-                save_checkpoint(folder, key, State(reports, training.network.state_dict(), training.optimizer.state_dict()))
+                save_checkpoint(folder, key, State(reports, training.state()))
             yield report
     finally:
         del training

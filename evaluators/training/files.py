@@ -29,11 +29,10 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class State:
-    """Where a training stands: its reports so far, and the state dictionaries of network and optimizer (None when finished)."""
+    """Where a training stands: its reports so far, and the state of the training itself (None when finished)."""
 
     reports: list[Report]
-    model: Mapping[str, Any] | None = None
-    optimizer: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
 
 
 def job_key(job: Job) -> str:
@@ -48,7 +47,7 @@ def save_checkpoint(folder: Path, key: str, state: State) -> None:
     """Write ``checkpoint.pt``."""
     buffer = io.BytesIO()
     reports = [json.dumps(report.to_json()) for report in state.reports]
-    torch.save({"key": key, "reports": reports, "model": state.model, "optimizer": state.optimizer}, buffer)
+    torch.save({"key": key, "reports": reports, "training": state.training}, buffer)
     write_atomically(folder / CHECKPOINT, buffer.getvalue())
 
 
@@ -74,7 +73,7 @@ def load_state(folder: Path, key: str) -> State | None:
     try:
         saved = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
         if saved["key"] == key:
-            return State([Report.from_json(json.loads(report)) for report in saved["reports"]], saved["model"], saved["optimizer"])
+            return State([Report.from_json(json.loads(report)) for report in saved["reports"]], saved["training"])
     except Exception:  # damaged bytes can raise anything; whatever it is, the training starts over
         pass
     return None
@@ -92,7 +91,10 @@ def load_weights(folder: Path, device: str = "cpu") -> dict[str, torch.Tensor]:
     try:
         if (folder / WEIGHTS).exists():
             return load_file(folder / WEIGHTS, device=device)
-        return torch.load(folder / CHECKPOINT, map_location=device, weights_only=True)["model"]
+        training = torch.load(folder / CHECKPOINT, map_location=device, weights_only=True)["training"]
+        mean = training.get("average", {})
+        kept = {name.removeprefix("module."): value for name, value in mean.items() if name.startswith("module.")}
+        return kept or training["model"]
     except (OSError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise EvaluationError(
             f'The folder "{folder}" holds no readable weights ({type(error).__name__}); train the candidate again.'

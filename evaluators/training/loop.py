@@ -15,6 +15,7 @@ from ...search_space.protocols import Job
 from ...search_space.seeds import derive_seed
 from ..errors import EvaluationError
 from ..tasks.definition import Split, Task
+from .average import averaged
 from .batches import DeviceSplit, random_batches, steps_per_epoch
 from .optim import make_optimizer, rate_factor
 from .recipe import Recipe
@@ -43,6 +44,7 @@ class Training:
         self.data = DeviceSplit(task, task.train, self.device)
         self.val = DeviceSplit(task, task.val, self.device)
         self.steps = steps_per_epoch(len(self.data), recipe.batch_size)
+        self.average = averaged(self.network, recipe.average * self.steps) if recipe.average > 0 else None
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
         """Train epoch ``epoch`` (1, 2, ...), then measure on the validation split.
@@ -52,7 +54,7 @@ class Training:
         """
         train_loss = self._train(epoch)
         self._check_finite(train_loss, "training loss", epoch)
-        metrics = evaluate(self.network, self.task, self.val, self.plain_loss, "val")
+        metrics = evaluate(self.kept, self.task, self.val, self.plain_loss, "val")
         self._check_finite(metrics["val_loss"], "validation loss", epoch)
         return {"train_loss": train_loss, **metrics}
 
@@ -78,6 +80,8 @@ class Training:
         if self.recipe.gradient_clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_clip)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         return loss.detach()
 
     def _set_rate(self, step: int) -> None:
@@ -93,9 +97,21 @@ class Training:
             rate = self.recipe.learning_rate
             raise EvaluationError(f"The {what} became {loss} in epoch {epoch}; try a learning rate below {rate:g}, or norms in the layers.")
 
-    def load(self, model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
-        self.network.load_state_dict(dict(model))
-        self.optimizer.load_state_dict(dict(optimizer))
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is evaluated and kept: the running mean of the weights where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`load` needs to go on exactly from here."""
+        state = {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return state if self.average is None else state | {"average": self.average.state_dict()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
 
 
 class seeded:

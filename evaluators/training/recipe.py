@@ -20,6 +20,7 @@ KNOBS: dict[str, Domain] = {
     "momentum": Real(0.0, 0.9999),
     "gradient_clip": Real(0.0, 1e6),
     "label_smoothing": Real(0.0, 0.9),
+    "average": Real(0.0, 100.0),
 }
 
 
@@ -37,6 +38,7 @@ class Recipe:
         momentum: of ``sgd``.
         gradient_clip: largest global norm of the gradient; 0 does not clip.
         label_smoothing: of cross-entropy.
+        average: memory, in epochs, of the running mean of the weights that is evaluated and kept; 0 keeps the last weights.
     """
 
     optimizer: str = "adamw"
@@ -48,6 +50,7 @@ class Recipe:
     momentum: float = 0.9
     gradient_clip: float = 1.0
     label_smoothing: float = 0.0
+    average: float = 1.0
 
     def updated(self, changes: Mapping[str, Any], where: str) -> Recipe:
         """This recipe with ``changes``, found in ``where``.
