@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..architecture import Architecture
 from ..choices import Real
+from ..errors import BuildError
 from ..facts import block
 from ..specs import TensorSpec
 
@@ -81,7 +82,7 @@ class Sum(nn.Module):
         super().__init__()
         for spec in specs[1:]:
             if (spec.layout, spec.shape) != (specs[0].layout, specs[0].shape):
-                raise ValueError(f"it adds {specs[0]} and {spec}, which must have one shape.")
+                raise BuildError(f'"sum" adds {specs[0]} and {spec}, which must have one shape; bring them to one width first.')
 
     def forward(self, *xs: Tensor) -> Tensor:
         total = xs[0]
@@ -98,7 +99,7 @@ class Concat(nn.Module):
         super().__init__()
         for spec in specs[1:]:
             if spec.layout != specs[0].layout or _without_channels(spec) != _without_channels(specs[0]):
-                raise ValueError(f"it joins {specs[0]} and {spec}, which may differ in their channels alone.")
+                raise BuildError(f'"concat" joins {specs[0]} and {spec}, which may differ in their channels alone.')
         self.axis = 1 if specs[0].layout == "image" else -1
 
     def forward(self, *xs: Tensor) -> Tensor:
@@ -115,7 +116,7 @@ class Dropout(nn.Module):
     def __init__(self, spec: TensorSpec, *, rate: float = 0.1) -> None:
         super().__init__()
         if not 0.0 <= rate < 1.0:
-            raise ValueError(f"its rate is {rate}, which must be at least 0 and below 1.")
+            raise BuildError(f'The "rate" parameter of "dropout" must be at least 0 and below 1. Got {rate!r} instead.')
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
