@@ -27,7 +27,7 @@ from archwright.search_space.seeds import derive_seed, generator
 from archwright.studies.benchmarks._results import write
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "curves"
-STUDIES = 40
+STUDIES = 20
 OBJECTIVE = Objective("score")
 EMPTY = Architecture((Node("input", "input"),), "input")
 

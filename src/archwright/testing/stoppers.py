@@ -61,7 +61,8 @@ def check_stopper(make: str | Callable[..., Stopper], *, trials: int = 24, seed:
 def made_up_study(trials: int, seed: int, objective: Objective) -> list[Event]:
     """Two workers over made-up curves; every seventh candidate fails, every fifth is stopped by somebody."""
     rng = generator(seed, "probe", "schedule")
-    waiting, running, events = list(range(trials)), {}, []
+    waiting, events = list(range(trials)), list[Event]()
+    running: dict[int, Iterator[Event]] = {}
     curves = made_up_curves(trials, seed, BUDGET)
     while waiting or running:
         while waiting and len(running) < 2:
