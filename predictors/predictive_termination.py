@@ -29,9 +29,31 @@ class _Run:
 
     features: dict[str, float]
     curve: list[float] = field(default_factory=list)
+    final: float | None = None
 
-    def observation(self, final: float | None = None) -> Observation:
-        return Observation(tuple(self.curve), self.features, final)
+    def observation(self, scale: Scale) -> Observation:
+        final = None if self.final is None else scale.forth(self.final)
+        return Observation(tuple(map(scale.forth, self.curve)), self.features, final)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where predictions are made: on the gains as they are, or, for a positive metric made small, on -log(metric).
+
+    Losses and errors shrink by ratios, so their logarithms are what one training has in common with the next.
+    """
+
+    log: bool
+
+    def forth(self, gain: float) -> float:
+        return -math.log(-gain) if self.log and math.isfinite(gain) else gain
+
+    def back(self, prediction: Prediction) -> Prediction:
+        """The prediction in units of gain; the spread by the derivative at the mean."""
+        if not self.log:
+            return prediction
+        mean = -math.exp(-prediction.mean)
+        return Prediction(mean, -mean * prediction.spread)
 
 
 @stopper(
@@ -52,7 +74,8 @@ class PredictiveTermination:
       whole training, divided over the checks (the union bound);
     * F is Student's t with half as many degrees of freedom as there are completed candidates, since about that many are spent on the
       regressor, in place of the normal distribution;
-    * a candidate is taken to end no lower than it stands, so one that has passed the incumbent is never stopped.
+    * a candidate is taken to end no lower than it stands, so one that has passed the incumbent is never stopped;
+    * a metric that is made small and has been positive throughout (a loss, an error) is predicted on the scale of its logarithm.
 
     Only completed candidates train the predictor. It is refitted when their number has grown by 10 % and at least 2, so a verdict is
     a function of the events alone.
@@ -102,8 +125,9 @@ class PredictiveTermination:
         self.checks = max(1, len(range(self.min_steps, budget, self.check_every)))
         self._predictor = PREDICTORS[predictor].obj(seed=seed, **_trained_from(predictor, self.warmup))
         self._runs: dict[int, _Run] = {}
-        self._completed: list[Observation] = []
-        self._fitted = 0
+        self._completed: list[_Run] = []
+        self._scale = Scale(log=self.objective.direction == "min")
+        self._fitted = (0, self._scale)
 
     def started(self, candidate: Candidate) -> None:
         self._runs[candidate.number] = _Run(candidate_features(candidate))
@@ -112,13 +136,19 @@ class PredictiveTermination:
         """Reports of a step already heard (after a restart) are dropped."""
         run = self._runs.get(n)
         if run is not None and report.step == len(run.curve) + 1:
-            run.curve.append(self.objective.gain(report.metrics.get(self.objective.metric, math.nan)))
+            self._keep(run.curve, report.metrics.get(self.objective.metric, math.nan))
 
     def told(self, n: int, outcome: Outcome) -> None:
         run = self._runs.pop(n, None)
         final = outcome.metrics.get(self.objective.metric, math.nan)
         if run is not None and outcome.status == "completed" and math.isfinite(final):
-            self._completed.append(run.observation(self.objective.gain(final)))
+            run.final = self.objective.gain(final)
+            self._completed.append(run)
+
+    def _keep(self, curve: list[float], value: float) -> None:
+        curve.append(self.objective.gain(value))
+        if value <= 0:
+            self._scale = Scale(log=False)
 
     def verdict(self, n: int) -> Verdict:
         run = self._runs.get(n)
@@ -127,10 +157,13 @@ class PredictiveTermination:
         predicted = self._predict(run)
         if predicted is None:
             return Verdict(False)
-        target = self._incumbent() - self.margin
-        chance = chance_above(target, max(predicted.mean, run.curve[-1]), predicted.spread, self._fitted / 2)
+        scale = self._scale
+        target = scale.forth(self._incumbent() - self.margin)
+        stands = scale.forth(run.curve[-1])
+        chance = chance_above(target, max(predicted.mean, stands), predicted.spread, self._fitted[0] / 2)
         stop = self.risk > 0 and chance <= self.risk / self.checks
-        told = {self.objective.metric: Prediction(self.objective.gain(predicted.mean), predicted.spread)}
+        gain = scale.back(predicted)
+        told = {self.objective.metric: Prediction(self.objective.gain(gain.mean), gain.spread)}
         return Verdict(stop, told, self._reason(told[self.objective.metric], chance) if stop else "")
 
     def _due(self, step: int) -> bool:
@@ -138,11 +171,11 @@ class PredictiveTermination:
         return ready and self.min_steps <= step < self.budget and (step - self.min_steps) % self.check_every == 0
 
     def _predict(self, run: _Run) -> Prediction | None:
-        due = refit_at(len(self._completed), self.warmup)
+        due = (refit_at(len(self._completed), self.warmup), self._scale)
         if due != self._fitted:
-            self._predictor.fit(self._completed[:due])
+            self._predictor.fit([seen.observation(self._scale) for seen in self._completed[: due[0]]])
             self._fitted = due
-        return self._predictor.predict(run.observation())
+        return self._predictor.predict(run.observation(self._scale))
 
     def _incumbent(self) -> float:
         finals = sorted((seen.final for seen in self._completed if seen.final is not None), reverse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -120,13 +121,21 @@ def test_a_candidate_that_passed_the_best_is_never_stopped(monkeypatch):
 
 
 def test_a_metric_to_minimise_is_turned_round_and_back(monkeypatch):
-    stopper, _ = make(monkeypatch, -0.6, 0.001, objective=Objective("score", "min"))
+    stopper, _ = make(monkeypatch, -math.log(0.6), 0.001, objective=Objective("score", "min"))
     verdict = stopper.verdict(99)
     assert verdict.stop
-    assert verdict.predicted["score"] == Prediction(0.6, 0.001)
+    assert verdict.predicted["score"].mean == pytest.approx(0.6)
+    assert verdict.predicted["score"].spread == pytest.approx(0.6 * 0.001)
     assert "0.6" in verdict.reason
     assert "0.5" in verdict.reason
-    assert not make(monkeypatch, -0.4, 0.01, objective=Objective("score", "min"))[0].verdict(99).stop
+    assert not make(monkeypatch, -math.log(0.4), 0.01, objective=Objective("score", "min"))[0].verdict(99).stop
+
+
+def test_a_metric_that_is_not_always_positive_is_predicted_as_it_is(monkeypatch):
+    stopper, _ = make(monkeypatch, -0.6, 0.001, objective=Objective("score", "min"))
+    stopper.started(Candidate(7, Trace(), Architecture((Node("x", "input"),), "x")))
+    stopper.reported(7, Report(1, {"score": -0.1}))
+    assert stopper.verdict(99).predicted["score"] == Prediction(0.6, 0.001)
 
 
 def test_warm_up_is_a_quarter_of_the_trials_and_at_most_thirty(monkeypatch):
