@@ -45,9 +45,12 @@ def _row(rank: int, trial: Trial) -> Row:
 
 
 def columns_of(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[str]:
-    """The columns worth a line of a terminal: rank, trial, objectives, test metrics, size and effort."""
-    metrics = [objective.metric for objective in objectives]
+    """The columns worth a line of a terminal: rank, trial, objectives, test metrics beside their validation, size and effort."""
     tested = sorted({name for row in rows for name in row if name.startswith("test_") and name != "test_loss"})
+    beside = [f"val_{name.removeprefix('test_')}" for name in tested]
+    metrics = list(
+        dict.fromkeys([*(objective.metric for objective in objectives), *(name for name in beside if any(name in row for row in rows))])
+    )
     sizes = [name for name in ("params", "flops", "latency") if name not in metrics and any(name in row for row in rows)]
     return ["rank", "trial", *metrics, *tested, *sizes, "epochs", "seconds", "status"]
 

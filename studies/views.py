@@ -60,7 +60,8 @@ def best_table(rows: Sequence[TrialRow], order: Sequence[tuple[str, str]]) -> An
     from rich.table import Table
 
     tested = sorted({name for row in rows for name in row.metrics if name.startswith("test_") and name != "test_loss"})
-    metrics = list(dict.fromkeys([*(metric for metric, _ in order), *tested, "params", "flops"]))
+    beside = [f"val_{name.removeprefix('test_')}" for name in tested]
+    metrics = list(dict.fromkeys([*(metric for metric, _ in order), *beside, *tested, "params", "flops"]))
     metrics = [name for name in metrics if any(name in row.metrics for row in rows)]
     table = Table(header_style="bold", caption=None if rows else "no trial fulfils this")
     for column in ("trial", *metrics, "network"):
@@ -176,7 +177,7 @@ def _number(value: Any) -> str:
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _choices(choices: Mapping[str, str]) -> str:
