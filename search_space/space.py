@@ -45,6 +45,7 @@ class Space:
     layouts: tuple[str, ...] = ()
     input: TensorSpec | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    _latest: list[tuple[Trace, Architecture]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", inspect.getdoc(self.function))
@@ -82,6 +83,7 @@ class Space:
         if not isinstance(built, Architecture):
             got = type(built).__name__
             raise SpaceError(f'The space "{self.name}" returned {got}; it must return an Architecture (see archwright.chain).')
+        self._latest[:] = [(trace, built)]
         return built, trace
 
     def sample(self, rng: random.Random) -> tuple[Architecture, Trace]:
@@ -89,11 +91,13 @@ class Space:
         return self.run(drawing(rng))
 
     def replay(self, trace: Trace | list[Choice]) -> Architecture:
-        """The architecture that ``trace`` names. Never draws.
+        """The architecture that ``trace`` names. Never draws; the very trace of the latest run is not run again.
 
         Raises:
             ReplayError: the space asks for a choice the trace lacks, does not permit its value, or never asks for one it holds.
         """
+        if self._latest and self._latest[0][0] is trace:
+            return self._latest[0][1]
         built, seen = self.run(replaying(trace))
         unused = {choice.path for choice in trace} - {choice.path for choice in seen}
         if unused:

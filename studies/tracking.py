@@ -97,6 +97,7 @@ class MlflowTracker:
         self._open: dict[int, dict[str, Any]] = {}
         self._queue: queue.Queue[tuple[str, int, Mapping[str, Any]] | None] = queue.Queue(maxsize=10_000)
         self._error: str | None = None
+        self._ended = False
         self._thread = threading.Thread(target=self._write, name="archwright-mlflow", daemon=True)
         self._thread.start()
 
@@ -123,13 +124,15 @@ class MlflowTracker:
                 self._put(("trial", n, {**trial, "outcome": event["outcome"], "time": event.get("time")}))
         elif kind == "tested" and n not in self._tested:
             self._put(("tested", n, event))
+        elif kind in ("ended", "extended"):
+            self._ended = kind == "ended"
 
-    def close(self, status: str = "FINISHED") -> None:
-        """Write what waits, then mark the study's run."""
+    def close(self) -> None:
+        """Write what waits, then mark the study's run: finished, or killed when the study has not ended."""
         self._put(None)
         self._thread.join()
         if self._error is None:
-            self._client.set_terminated(self._parent, status)
+            self._client.set_terminated(self._parent, "FINISHED" if self._ended else "KILLED")
 
     def _put(self, item: tuple[str, int, Mapping[str, Any]] | None) -> None:
         while self._error is None:

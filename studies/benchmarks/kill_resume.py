@@ -2,7 +2,7 @@
 
     python studies/benchmarks/kill_resume.py [--kills 10] [--trials 20] [--epochs 6]
 
-Checks that every trial is in the journal exactly once, that no finished one reran, that no epoch was reported twice, and that the
+Checks that every trial is in the journal and in MLflow exactly once, that no finished one reran, that no epoch was reported twice, and that the
 final leaderboard equals that of the same study left alone, number for number (wall-clock seconds aside).
 """
 
@@ -20,16 +20,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from archwright.studies.api import resume, run
 from archwright.studies.benchmarks._results import write
 from archwright.studies.journal import read_journal
-from archwright.studies.launch import resume, run
 from archwright.studies.result import StudyResult
+from archwright.studies.tracking import connect, default_uri, runs_of
 
 _DRIVER = """
 import json, sys
-from archwright.studies.launch import resume, run
+from archwright.studies.api import resume, run
 what, argument = sys.argv[1:]
-resume(argument) if what == "resume" else run(json.loads(argument))
+resume(argument, progress=False) if what == "resume" else run(json.loads(argument), progress=False)
 """
 
 
@@ -43,7 +44,6 @@ def fields(folder: Path, name: str, trials: int, epochs: int) -> dict[str, Any]:
         "trials": trials,
         "epochs": epochs,
         "threads": 1,
-        "tracking": "off",
         "folder": str(folder),
     }
 
@@ -78,6 +78,20 @@ def repeats(folder: Path) -> dict[str, int]:
     return {"twice_in_journal": sum(count > 1 for count in seen.values()), "reran": reran}
 
 
+def in_mlflow(folder: Path) -> list[int]:
+    """The trials of a study that MLflow holds, finished runs only, with repetitions."""
+    client = connect(default_uri(folder.parent))
+    experiment = client.get_experiment_by_name(folder.name).experiment_id
+    found = runs_of(client, [experiment], "tags.`archwright.role` = 'trial'")
+    return sorted(int(run.data.tags["archwright.trial"]) for run in found if run.info.status != "RUNNING")
+
+
+def evaluated(result: StudyResult) -> list[int]:
+    return sorted(
+        n for n, trial in result.ledger.trials.items() if trial.outcome and trial.outcome.status in ("completed", "stopped", "failed")
+    )
+
+
 def comparable(result: StudyResult) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in result.leaderboard()]
 
@@ -108,7 +122,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "killed"
         began = time.perf_counter()
-        whole = run(fields(Path(root), "whole", given.trials, given.epochs))
+        whole = run(fields(Path(root), "whole", given.trials, given.epochs), progress=False)
         seconds = time.perf_counter() - began
         what, argument = "run", json.dumps(fields(Path(root), "killed", given.trials, given.epochs))
         last: list[str] = []
@@ -118,7 +132,7 @@ def main() -> None:
                 break
             last.append(kind)
             what, argument = "resume", str(folder)
-        result = resume(folder)
+        result = resume(folder, progress=False)
         figures = {
             "kills": len(last),
             "last_event_before_each_kill": dict(Counter(last)),
@@ -127,11 +141,12 @@ def main() -> None:
             "leaderboard_equal": comparable(result) == comparable(whole),
             "first_difference": first_difference(folder, whole.folder),
             **repeats(folder),
+            "mlflow_exactly_once": in_mlflow(folder) == evaluated(result),
             "uninterrupted_seconds": round(seconds, 1),
         }
     print(json.dumps(figures, indent=2))
     print(write("kill_resume", figures))
-    if not figures["leaderboard_equal"] or figures["twice_in_journal"] or figures["reran"]:
+    if not figures["leaderboard_equal"] or not figures["mlflow_exactly_once"] or figures["twice_in_journal"] or figures["reran"]:
         raise SystemExit("the killed study differs from the uninterrupted one")
 
 

@@ -1,6 +1,6 @@
 """What the Ray executor itself costs: trials per second and the driver's memory, with three-report trials that return at once.
 
-    python studies/benchmarks/ray_overhead.py [--trials 2000] [--workers 2]
+python studies/benchmarks/ray_overhead.py [--trials 2000] [--workers 2]
 """
 
 from __future__ import annotations

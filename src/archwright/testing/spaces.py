@@ -61,7 +61,7 @@ def check_space(space: Space, input: TensorSpec | None = None, *, samples: int =
 
 
 def _check_replay(space: Space, architecture: Architecture, trace: Trace) -> None:
-    again = space.replay(trace)
+    again = space.replay(Trace(trace))  # a copy, so that the space is run again
     assert again == architecture, (
         f'Replaying a trace of "{space.name}" gave another architecture; a space must depend on its choices alone.'
     )
