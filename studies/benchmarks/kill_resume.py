@@ -2,8 +2,8 @@
 
     python studies/benchmarks/kill_resume.py [--kills 10] [--trials 20] [--epochs 6]
 
-Checks that every trial is in the journal and in MLflow exactly once, that no finished one reran, that no epoch was reported twice, and that the
-final leaderboard equals that of the same study left alone, number for number (wall-clock seconds aside).
+Checks that every trial is in the journal and in MLflow exactly once, that no finished one reran, that no epoch was reported
+twice, and that the final leaderboard equals that of the same study left alone, number for number (wall-clock seconds aside).
 """
 
 from __future__ import annotations
