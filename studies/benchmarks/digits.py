@@ -10,15 +10,20 @@ trained to its full budget from its checkpoint, and compared with the winner on 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import shutil
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from _results import write
 
+from archwright.evaluators.executors.running import set_threads
 from archwright.evaluators.registry import EVALUATORS
+from archwright.search_space.protocols import Job
 from archwright.studies import launch
 from archwright.studies.config import make_config
 from archwright.studies.parts import assemble
@@ -31,17 +36,23 @@ TARGETS = {"seconds": 360.0, "test_accuracy": 0.975, "epochs_saved": 0.20}
 def finish_stopped(result: StudyResult) -> list[dict[str, float]]:
     """Train every stopped candidate to its full budget, in a copy of its folder; final validation metrics by trial."""
     parts = assemble(make_config(result.config))
-    train = EVALUATORS[result.config["evaluator"]["name"]].obj
-    finals = []
+    jobs = []
     for trial in result.ledger.trials.values():
-        if trial.outcome is None or trial.outcome.status != "stopped":
-            continue
-        with tempfile.TemporaryDirectory() as copy:
-            shutil.copytree(trial_folder(result.folder, trial.number), copy, dirs_exist_ok=True)
-            job = parts.job(trial.number, result.architecture(trial.number).to_json(), copy, trial.step)
-            *_, last = train(job, **result.config["evaluator"]["params"])
-        finals.append({"trial": trial.number, **last.metrics})
-    return finals
+        if trial.outcome is not None and trial.outcome.status == "stopped":
+            folder = str(trial_folder(result.folder, trial.number))
+            jobs.append(parts.job(trial.number, result.architecture(trial.number).to_json(), folder, trial.step))
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(final_metrics, [job.to_json() for job in jobs]))
+
+
+def final_metrics(data: dict[str, Any]) -> dict[str, float]:
+    """The metrics a stopped candidate would have ended with."""
+    job = Job.from_json(data)
+    set_threads(1)
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(job.folder, copy, dirs_exist_ok=True)
+        *_, last = EVALUATORS[job.evaluator["name"]].obj(replace(job, folder=copy), **job.evaluator["params"])
+    return {"trial": job.number, **last.metrics}
 
 
 def one_study(seed: int, folder: Path) -> dict[str, Any]:
