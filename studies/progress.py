@@ -154,7 +154,7 @@ class Progress:
         return Group(head, running)
 
     def remaining(self) -> str:
-        """Time left at the pace of this session."""
+        """Time left at the pace so far."""
         done = self.tally.done - self._done_before
         if done < 2:
             return ""

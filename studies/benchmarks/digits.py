@@ -19,12 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _results import write
-
 from archwright.evaluators.executors.running import set_threads
 from archwright.evaluators.registry import EVALUATORS
 from archwright.search_space.protocols import Job
 from archwright.studies import launch
+from archwright.studies.benchmarks._results import write
 from archwright.studies.config import make_config
 from archwright.studies.parts import assemble
 from archwright.studies.result import StudyResult
