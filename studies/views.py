@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,8 +158,16 @@ def study_summary(result: StudyResult, quiet: bool = False) -> Any:
     if not quiet:
         parts += [Text(line) for line in _story(result)]
         further = look_further(str(result.folder), rows[0]["trial"])
-        parts += ["", Text("look further", style="bold"), *(Text(f"  {line}") for line in further)]
+        parts += ["", Text("look further", style="bold"), *(Text(f"  {_typed(line)}") for line in further)]
     return Group(*parts)
+
+
+def _typed(line: str) -> str:
+    """A command line as it can be typed here: with the path of the environment when that is not activated."""
+    beside = Path(sys.executable).with_name("archwright")
+    if shutil.which("archwright") or not beside.exists():
+        return line
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside) + line.removeprefix("archwright")
 
 
 def _story(result: StudyResult) -> list[str]:
