@@ -29,9 +29,11 @@ study: $(READY)
 
 test: $(READY)
 	@$(BIN)/pytest -q -m "not slow and not gpu" -n 2 --dist loadgroup tests
+	@TRITON_INTERPRET=1 $(BIN)/pytest -q -m "kernels and not slow" -n 2 tests/kernels
 
 test-all: $(READY)
 	@$(BIN)/pytest -q -n 2 --dist loadgroup tests
+	@TRITON_INTERPRET=1 $(BIN)/pytest -q -m kernels -n 2 tests/kernels
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -10,7 +10,43 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES = {"linear_scan": "scan", "explain": "dispatch", "use": "dispatch", "KERNELS": "spec", "KernelSpec": "spec"}
+_HOMES = {
+    "KERNELS": "spec",
+    "KernelSpec": "spec",
+    "explain": "dispatch",
+    "use": "dispatch",
+    "linear_scan": "scan",
+    "rg_lru_scan": "gated_scan",
+    "min_gru_scan": "gated_scan",
+    "hgrn_scan": "gated_scan",
+    "gate_loop_scan": "gated_scan",
+    "lru_scan": "gated_scan",
+    "s4d_kernel": "s4d",
+    "fft_convolution": "s4d",
+    "norm_act": "norm_act",
+    "glu": "glu",
+    "relu2": "relu2",
+    "step_activation": "step_activation",
+    "poly_norm": "poly",
+    "poly_relu": "poly",
+    "evonorm_s0": "evonorm",
+    "evonorm_b0": "evonorm",
+    "rational": "rational",
+    "hyper_read": "hyper_connection",
+    "hyper_write": "hyper_connection",
+    "sinkhorn": "sinkhorn",
+    "orthogonal_residual": "orthogonal_residual",
+    "newton_scan": "newton",
+    "diagonal_rnn": "diagonal_rnn",
+    "rnn": "rnn",
+    "linear_attention": "linear_attention",
+    "delta_rule": "delta_rule",
+    "kan_linear": "kan",
+    "entmax": "entmax",
+    "sparsemax": "entmax",
+    "hopfield": "hopfield",
+    "local_attention": "attention",
+}
 
 
 def __getattr__(name: str) -> Any:

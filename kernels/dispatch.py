@@ -3,25 +3,29 @@
 In order of precedence: the ``backend=`` argument, the innermost ``with use(...)``, the variable ``ARCHWRIGHT_KERNELS``, ``auto``.
 A setting is a backend or ``auto``, then exceptions per kernel: ``fast``, ``auto,scan=reference``. ``auto`` takes the fast PyTorch
 path on a CPU and in float64, Triton on CUDA where it can serve. A backend that was asked for by name and cannot serve raises
-:class:`BackendError` with the reason; it never falls back.
+:class:`BackendError` with the reason; it never falls back. ``compile`` is the definition through ``torch.compile``: worth its
+seconds per shape in long trainings, and never chosen by ``auto``.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 
 from .spec import KERNELS, KernelSpec
 
-BACKENDS = ("fast", "reference", "triton")
+BACKENDS = ("fast", "reference", "triton", "compile")
 VARIABLE = "ARCHWRIGHT_KERNELS"
+
+Arguments = tuple[torch.Tensor | None, ...]
 
 _pinned: ContextVar[str | None] = ContextVar("archwright_kernels", default=None)
 _log = logging.getLogger(__name__)
@@ -71,21 +75,33 @@ def parse(setting: str) -> dict[str, str]:
     return chosen
 
 
-def choose(spec: KernelSpec, *args: torch.Tensor | None, backend: str | None = None) -> Decision:
-    """The backend for one call of ``spec`` on ``args``.
+def call(spec: KernelSpec, *args: torch.Tensor | None, backend: str | None = None, **options: Any) -> Any:
+    """Run ``spec`` on the backend chosen for this call."""
+    return spec.implementation(choose(spec, args, options, backend).backend)(*args, **options)
+
+
+def choose(spec: KernelSpec, args: Arguments, options: Mapping[str, Any], backend: str | None = None) -> Decision:
+    """The backend for one call of ``spec``.
 
     Raises:
         BackendError: the backend asked for cannot serve this call; the message says why.
     """
     asked, where = _asked(spec.name, backend)
-    decision = _automatic(spec, args) if asked == "auto" else _forced(spec, args, asked, where)
-    _log_once(spec.name, decision)
+    decision = _automatic(spec, args, options) if asked == "auto" else _forced(spec, args, options, asked, where)
+    if not torch.compiler.is_compiling():
+        _log_once(spec.name, decision)
     return decision
 
 
-def explain(name: str, *args: torch.Tensor | None, backend: str | None = None) -> Decision:
-    """The backend that kernel ``name`` would use for these arguments, and the reason."""
-    return choose(KERNELS[name], *args, backend=backend)
+def explain(name: str, *args: torch.Tensor | None, backend: str | None = None, **options: Any) -> Decision:
+    """The backend that kernel ``name`` would use for these arguments, and the reason.
+
+    Raises:
+        BackendError: no such kernel, or the backend asked for cannot serve this call.
+    """
+    if name not in KERNELS:
+        raise BackendError(f'There is no kernel "{name}"; kernels are {", ".join(KERNELS)}.')
+    return choose(KERNELS[name], args, options, backend)
 
 
 def _asked(name: str, backend: str | None) -> tuple[str, str]:
@@ -99,23 +115,24 @@ def _asked(name: str, backend: str | None) -> tuple[str, str]:
     return chosen.get(name, chosen["*"]), where
 
 
-def _forced(spec: KernelSpec, args: tuple[torch.Tensor | None, ...], asked: str, where: str) -> Decision:
-    refusal = spec.supports(*args) if asked == "triton" else None
+def _forced(spec: KernelSpec, args: Arguments, options: Mapping[str, Any], asked: str, where: str) -> Decision:
+    refusal = spec.supports(*args, **options) if asked == "triton" else None
     if refusal is not None:
         raise BackendError(f'The kernel "{spec.name}" cannot use the backend "{asked}" that {where} asks for: {refusal}')
     return Decision(asked, f"asked for by {where}")
 
 
-def _automatic(spec: KernelSpec, args: tuple[torch.Tensor | None, ...]) -> Decision:
+def _automatic(spec: KernelSpec, args: Arguments, options: Mapping[str, Any]) -> Decision:
     tensors = [arg for arg in args if arg is not None]
     if not tensors[0].is_cuda:
         return Decision("fast", f"the tensors are on {tensors[0].device.type}")
-    if any(tensor.dtype == torch.float64 for tensor in tensors):
+    if any(tensor.dtype in (torch.float64, torch.complex128) for tensor in tensors):
         return Decision("fast", "float64")
-    refusal = spec.supports(*args)
+    refusal = spec.supports(*args, **options)
     if refusal is not None:
         return Decision("fast", f"Triton cannot serve: {refusal}")
-    if tensors[1].numel() < spec.min_work:
+    # inside a CUDA graph a launch costs next to nothing
+    if max(tensor.numel() for tensor in tensors) < spec.min_work and not torch.cuda.is_current_stream_capturing():
         return Decision("fast", f"fewer than {spec.min_work} elements")
     return Decision("triton", "CUDA tensors that Triton can serve")
 

@@ -13,8 +13,6 @@ divided and never taken through a logarithm, so that zeros, negative gates and l
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,8 +21,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .dispatch import choose
-from .spec import KERNELS, Inputs, KernelSpec
+from .dispatch import call
+from .function import accumulate_dtype
+from .known_bad import refusal
+from .spec import KERNELS, Benchmark, Inputs, KernelSpec, Variant
 
 Item = TypeVar("Item")
 Run = tuple[Tensor, Tensor]
@@ -52,7 +52,8 @@ def linear_scan(a: Tensor, x: Tensor, h0: Tensor | None = None, *, reverse: bool
         ValueError: shapes do not match. TypeError: a tensor is not real floating point. BackendError: see dispatch.
     """
     _check(a, x, h0)
-    return SPEC.implementation(choose(SPEC, a, x, h0, backend=backend).backend)(a, x, h0, reverse=reverse)
+    result: Run = call(SPEC, a, x, h0, backend=backend, reverse=reverse)
+    return result
 
 
 def _check(a: Tensor, x: Tensor, h0: Tensor | None) -> None:
@@ -66,11 +67,6 @@ def _check(a: Tensor, x: Tensor, h0: Tensor | None) -> None:
     devices = {tensor.device for tensor in (a, x, h0) if tensor is not None}
     if len(devices) > 1:
         raise ValueError(f"linear_scan needs a, x and h0 on one device. Got {sorted(map(str, devices))}.")
-
-
-def accumulate_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """float64 if any tensor is, else float32: what states and gates are computed in."""
-    return torch.float64 if any(t is not None and t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
 # --- reference: the definition ---------------------------------------------------------------------------------------
@@ -259,13 +255,15 @@ def triton(a: Tensor, x: Tensor, h0: Tensor | None = None, *, reverse: bool = Fa
     return _Scan.apply(a, x, h0, reverse, scan_triton.CORE)
 
 
-def supports(a: Tensor, x: Tensor, h0: Tensor | None = None) -> str | None:
+def supports(a: Tensor, x: Tensor, h0: Tensor | None = None, *, reverse: bool = False) -> str | None:
     """Why Triton cannot serve these arguments, or None when it can."""
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed."
-    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"the tensors are on {x.device.type} and Triton needs CUDA (or TRITON_INTERPRET=1)."
-    return None
+    return refusal(a, kernel="scan")
+
+
+def variants() -> list[Variant]:
+    from . import scan_triton
+
+    return scan_triton.variants()
 
 
 # --- spec --------------------------------------------------------------------------------------------------------------
@@ -328,9 +326,13 @@ SPEC = KERNELS.add(
         triton=triton,
         inputs=_inputs,
         cases=_CASES,
+        small_cases=(Case(2, 13, 5, state=True), *(case for case in _CASES if case.steps < 60)),
         differentiable=("a", "x", "h0"),
+        per_sample=("a", "x", "h0"),
         bytes=_bytes,
         flops=_flops,
         supports=supports,
+        benchmarks=(Benchmark(Case(32, 256, 64), 20), Benchmark(Case(8, 1024, 128), 100)),
+        variants=variants,
     )
 )

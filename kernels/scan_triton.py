@@ -14,10 +14,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .scan import Core, Gradients, Run, accumulate_dtype
+from .function import accumulate_dtype
+from .launching import ACCUMULATE, cdiv, launch, tile
+from .launching import or_unused as _or
+from .scan import Core, Gradients, Run
+from .spec import Variant
 
-_ACCUMULATE = {torch.float32: tl.float32, torch.float64: tl.float64}
-COMPILER = {"num_warps": 4, "enable_fp_fusion": True}
+COMPILER = {"num_warps": 4}
 
 
 @triton.jit
@@ -104,7 +107,7 @@ def backward_kernel(
 
 def blocks(steps: int) -> dict[str, int]:
     """Block sizes, powers of two from a fixed rule: two variants to compile, no search at run time."""
-    return {"BLOCK_T": 16 if steps <= 16 else 64, "BLOCK_D": 16}
+    return {"BLOCK_T": tile(steps, 64, least=16 if steps <= 16 else 64), "BLOCK_D": tile(16, 16)}
 
 
 def forward(a: Tensor, x: Tensor, h0: Tensor | None, reverse: bool) -> Run:
@@ -114,9 +117,8 @@ def forward(a: Tensor, x: Tensor, h0: Tensor | None, reverse: bool) -> Run:
     dtype = accumulate_dtype(a, x, h0)
     h = torch.empty_like(x)
     last = torch.empty((batch, width), dtype=dtype, device=x.device)
-    options = {"HAS_H0": h0 is not None, "REVERSE": reverse, "ACC": _ACCUMULATE[dtype], **blocks(steps)}
-    with torch.cuda.device_of(x):
-        forward_kernel[_grid(x, options)](a, x, _or(h0, last), h, last, steps, width, **options, **COMPILER)
+    options = {"HAS_H0": h0 is not None, "REVERSE": reverse, "ACC": ACCUMULATE[dtype], **blocks(steps)}
+    launch(forward_kernel, _grid(x, options), a, x, _or(h0, last), h, last, steps, width, **options, **COMPILER)
     return h, last
 
 
@@ -128,20 +130,24 @@ def backward(a: Tensor, h0: Tensor | None, h: Tensor, dh: Tensor, dlast: Tensor 
     dx = torch.empty_like(h)
     dh0 = None if h0 is None else torch.empty_like(h0, memory_format=torch.contiguous_format)
     flags = {"HAS_H0": h0 is not None, "HAS_DLAST": dlast is not None, "WANTS_A": wants_a, "REVERSE": reverse}
-    options = {**flags, "ACC": _ACCUMULATE[accumulate_dtype(a, h, h0)], **blocks(steps)}
+    options = {**flags, "ACC": ACCUMULATE[accumulate_dtype(a, h, h0)], **blocks(steps)}
     tensors = (a, _or(h0, h), h, dh, _or(dlast, h), _or(da, dx), dx, _or(dh0, dx))
-    with torch.cuda.device_of(h):
-        backward_kernel[_grid(h, options)](*tensors, steps, width, **options, **COMPILER)
+    launch(backward_kernel, _grid(h, options), *tensors, steps, width, **options, **COMPILER)
     return da, dx, dh0
 
 
 CORE = Core(forward, backward)
 
 
-def _or(tensor: Tensor | None, unused: Tensor) -> Tensor:
-    """A tensor for every pointer: the kernel's flags say which are read or written."""
-    return unused if tensor is None else tensor.contiguous()
-
-
 def _grid(x: Tensor, options: dict[str, Any]) -> tuple[int, int]:
-    return x.shape[0], -(-x.shape[2] // options["BLOCK_D"])
+    return x.shape[0], cdiv(x.shape[2], options["BLOCK_D"])
+
+
+def variants() -> list[Variant]:
+    types = {"steps": "i32", "width": "i32", "h0": "*fp32", "last": "*fp32", "dlast": "*fp32", "dh0": "*fp32"}
+    made = []
+    for block, state, reverse in ((16, True, True), (64, True, False), (64, False, True)):
+        constants = {"HAS_H0": state, "REVERSE": reverse, "ACC": tl.float32, "BLOCK_T": block, "BLOCK_D": 16}
+        made.append(Variant(forward_kernel, constants, types, COMPILER))
+        made.append(Variant(backward_kernel, {**constants, "HAS_DLAST": state, "WANTS_A": True}, types, COMPILER))
+    return made
