@@ -79,6 +79,7 @@ class KernelSpec:
         benchmarks: what is measured.
         variants: the compilations that must succeed without spilling registers; imports triton when called.
         twice: whether the fast path and Triton can be differentiated twice; where not, they say so.
+        has_triton: False where PyTorch's own GPU kernels are the best there is: ``triton`` is ``fast`` and ``supports`` says so.
     """
 
     name: str
@@ -100,6 +101,7 @@ class KernelSpec:
     benchmarks: tuple[Benchmark, ...] = ()
     variants: Callable[[], Sequence[Variant]] = tuple
     twice: bool = True
+    has_triton: bool = True
 
     def implementation(self, backend: str) -> Implementation:
         if backend == "compile":

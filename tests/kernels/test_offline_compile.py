@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reaso
 
 
 @pytest.mark.parametrize("architecture", SHARED_LIMIT)
-@pytest.mark.parametrize("name", list(KERNELS))
+@pytest.mark.parametrize("name", [name for name, spec in KERNELS.items() if spec.has_triton])
 def test_triton_kernels_compile_without_spilling_registers(name, architecture, tmp_path, monkeypatch):
     pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))

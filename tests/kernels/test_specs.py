@@ -90,4 +90,4 @@ def test_peers_compute_the_same(spec):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("spec", EVERY)
 def test_triton_on_the_device(spec):
-    check_kernel(spec, backend="triton", device="cuda", cases=(*spec.small_cases, *spec.cases))
+    check_kernel(spec, backend="triton" if spec.has_triton else "fast", device="cuda", cases=(*spec.small_cases, *spec.cases))
