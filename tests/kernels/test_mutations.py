@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from archwright.kernels import KERNELS
-from archwright.testing.kernels import check_case
+from archwright.testing.kernels import check_case, check_kernel
 
 from .mutations import broken, every
 
@@ -14,8 +14,7 @@ from .mutations import broken, every
 @pytest.mark.parametrize("mutation", [m for m in every() if m.backend == "fast"], ids=str)
 def test_a_mistake_is_caught(mutation, tmp_path):
     with broken(mutation, tmp_path) as spec, pytest.raises(AssertionError, match=mutation.kernel):
-        for case in spec.small_cases:
-            check_case(spec, case, torch.float32, backend="fast")
+        check_kernel(spec, backend="fast", dtypes=[torch.float32], cases=spec.small_cases)
     check_case(KERNELS[mutation.kernel], KERNELS[mutation.kernel].small_cases[0], torch.float32, backend="fast")
 
 

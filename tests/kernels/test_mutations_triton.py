@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from archwright.kernels.launching import small_tiles
-from archwright.testing.kernels import check_case
+from archwright.testing.kernels import check_kernel
 
 from .mutations import broken, every
 
@@ -16,5 +16,4 @@ pytestmark = [pytest.mark.kernels, pytest.mark.filterwarnings("ignore::RuntimeWa
 @pytest.mark.parametrize("mutation", [m for m in every() if m.backend == "triton"], ids=str)
 def test_a_mistake_is_caught(mutation, tmp_path):
     with broken(mutation, tmp_path) as spec, small_tiles(), pytest.raises(AssertionError, match=mutation.kernel):
-        for case in spec.small_cases:
-            check_case(spec, case, torch.float32, backend="triton")
+        check_kernel(spec, backend="triton", dtypes=[torch.float32], cases=spec.small_cases)

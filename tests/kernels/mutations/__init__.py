@@ -47,9 +47,9 @@ def broken(mutation: Mutation, folder: Path) -> Iterator[KernelSpec]:
             importlib.import_module(f"archwright.kernels.{mutation.module}")
             yield made[mutation.kernel]
     finally:
-        for name in [name for name in sys.modules if name not in before or _concerns(name, home, mutation.module)]:
+        for name in [name for name in sys.modules if _concerns(name, home, mutation.module)]:
             del sys.modules[name]
-        sys.modules.update(before)
+        sys.modules.update({name: before[name] for name in affected})
         vars(kernels).clear()
         vars(kernels).update(attributes)
 
