@@ -13,11 +13,12 @@ from ...search_space.architecture import Architecture
 from ...search_space.build import build
 from ...search_space.protocols import Job
 from ...search_space.seeds import derive_seed
+from ...kernels.cuda_graph import GraphedStep, enabled
 from ..errors import EvaluationError
 from ..tasks.definition import Split, Task
-from .average import averaged
+from .average import averaged, follower
 from .batches import DeviceSplit, random_batches, steps_per_epoch
-from .optim import make_optimizer, rate_factor
+from .optim import make_optimizer, rate_factor, set_rate
 from .recipe import Recipe
 
 _EVALUATION_ROWS = 1024
@@ -45,6 +46,8 @@ class Training:
         self.val = DeviceSplit(task, task.val, self.device)
         self.steps = steps_per_epoch(len(self.data), recipe.batch_size)
         self.average = averaged(self.network, recipe.average * self.steps) if recipe.average > 0 else None
+        self._follow = None if self.average is None else follower(self.average, self.network)
+        self.step: Loss = GraphedStep(self._step) if enabled(self.device) else self._step
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
         """Train epoch ``epoch`` (1, 2, ...), then measure on the validation split.
@@ -69,7 +72,7 @@ class Training:
                 if self.task.augment is not None:
                     x = self.task.augment(x, order)
                 self._set_rate((epoch - 1) * self.steps + index)
-                total += self._step(x, y) * len(batch)
+                total += self.step(x, y) * len(batch)
                 rows += len(batch)
         return float(total) / rows
 
@@ -80,14 +83,12 @@ class Training:
         if self.recipe.gradient_clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_clip)
         self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
+        if self._follow is not None:
+            self._follow()
         return loss.detach()
 
     def _set_rate(self, step: int) -> None:
-        rate = self.recipe.learning_rate * rate_factor(step, self.steps * self.job.budget, self.recipe)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, self.recipe.learning_rate * rate_factor(step, self.steps * self.job.budget, self.recipe))
 
     def _seed(self, purpose: str, epoch: int) -> int:
         return derive_seed(self.job.seed, purpose, f"{self.job.number}-{epoch}")
@@ -109,7 +110,10 @@ class Training:
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["model"])
+        rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate  # a tensor on CUDA, where a saved one may lie elsewhere; each step sets its value
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 

@@ -15,6 +15,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over two groups: matrices, which decay, and the rest, which does not.
 
     Spared are parameters of fewer than two axes (biases, norm scales) and those a block marks with ``no_weight_decay = True``.
+    On CUDA its step can be part of a CUDA graph: the rate is a tensor, and nothing is read on the host.
     AdamW: Decoupled Weight Decay Regularization (2017, arXiv 1711.05101); Adam: (2014, arXiv 1412.6980).
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -22,10 +23,23 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     spared = [parameter for parameter in parameters if not _decays(parameter)]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
+    fused = all(parameter.dtype == torch.float32 for parameter in parameters)
+    on_cuda = bool(parameters) and parameters[0].is_cuda
+    rate: Any = torch.tensor(recipe.learning_rate, device=parameters[0].device) if on_cuda and fused else recipe.learning_rate
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+        nesterov = recipe.momentum > 0
+        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=on_cuda and fused)
     kind: Any = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=recipe.learning_rate, fused=all(parameter.dtype == torch.float32 for parameter in parameters))
+    return kind(groups, lr=rate, fused=fused, capturable=on_cuda)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group the rate; a rate that is a tensor keeps its memory, which a CUDA graph reads."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def _decays(parameter: nn.Parameter) -> bool:
