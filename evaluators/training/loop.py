@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...kernels.cuda_graph import GraphedStep, enabled
 from ...search_space.architecture import Architecture
 from ...search_space.build import build
 from ...search_space.protocols import Job
 from ...search_space.seeds import derive_seed
-from ...kernels.cuda_graph import GraphedStep, enabled
 from ..errors import EvaluationError
 from ..tasks.definition import Split, Task
 from .average import averaged, follower
