@@ -1,15 +1,23 @@
-"""Kernels on this machine, from their specs: each backend against the plain loop, forward and backward.
+"""Every kernel on this machine, from its spec: time or memory against the formulation it must beat.
 
-Run ``python studies/benchmarks/kernels.py``. A kernel is timed only after it passed its correctness gate. CPU figures are process
-time on one thread, medians of 7 interleaved runs, so that other load on the machine cancels out of the ratios; CUDA figures are
-medians of device time.
+Run ``python studies/benchmarks/kernels.py`` (all kernels) or ``... kernels.py rnn kan`` (some; the figures of the others stay).
+A kernel is measured only after it passed its correctness check in this process. Times are of forward and backward together. CPU
+times are process time on one thread, medians of 7 interleaved runs, so that other load on the machine cancels out of the ratios;
+CUDA times are of the device, plain and under a CUDA graph. Memory is the growth of a fresh process's largest resident size.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import resource
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,54 +25,126 @@ from rich.console import Console
 from rich.table import Table
 
 from archwright.kernels import KERNELS, KernelSpec
-from archwright.kernels.scan import Case
-from archwright.studies.benchmarks._results import write
-from archwright.testing.kernels import check_kernel
+from archwright.kernels.function import as_tuple
+from archwright.kernels.spec import Benchmark
+from archwright.studies.benchmarks._results import RESULTS, write
+from archwright.testing.kernels import check_kernel, cotangent, on
 
 RUNS = 7
-CASES = {"scan": ((Case(32, 256, 64), 20), (Case(8, 1024, 128), 100))}  # with the ratio to the plain loop that we aim for
+COPIED_MEGABYTES = 256
+COLUMNS = ("kernel", "case", "on", "backend", "ms", "against", "its ms", "ratio", "target", "% of copy")
+
+Figures = dict[str, Any]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
-    figures = {name: [figure for case, target in CASES[name] for figure in measure(spec, case, target)] for name, spec in KERNELS.items()}
-    show(figures)
-    write("kernels", figures)
+    if options.memory:
+        name, index, backend = options.memory
+        print(memory_growth(KERNELS[name], KERNELS[name].benchmarks[int(index)], backend))
+        return
+    unknown = set(options.kernels) - set(KERNELS)
+    if unknown:
+        sys.exit(f"There is no kernel {', '.join(sorted(unknown))}; kernels are {', '.join(KERNELS)}.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    machine = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "copy_gb_per_s": round(copy_speed(device), 2)}
+    figures = _earlier(machine["device"]) if options.kernels else {}
+    for name in options.kernels or list(KERNELS):
+        figures[name] = measured(KERNELS[name], device, machine["copy_gb_per_s"])
+        write("kernels", {"machine": machine, "kernels": figures})  # after each, so that a stopped run keeps what it has
+    show({name: figures[name] for name in figures})
 
 
-def measure(spec: KernelSpec, case: Any, target: float) -> list[dict[str, Any]]:
-    """Milliseconds of forward and backward per backend, and the ratio of the reference's to it."""
-    device, backends = ("cuda", ["fast", "triton"]) if torch.cuda.is_available() else ("cpu", ["fast"])
-    for backend in backends:
-        check_kernel(spec, backend=backend, device=device, cases=[*spec.cases, case])
-    inputs = spec.inputs(case, torch.float32, device, torch.Generator().manual_seed(0))
-    args = [None if arg is None else arg.requires_grad_() for arg in inputs.args]
-    cotangent = torch.randn(args[1].shape, device=device)  # type: ignore[union-attr]
-
-    def step(backend: str) -> Callable[[], None]:
-        def run() -> None:
-            out = spec.public(*args, **inputs.options, backend=backend)[0]
-            torch.autograd.grad(out, [arg for arg in args if arg is not None], cotangent)
-
-        return run
-
-    times = interleaved({backend: step(backend) for backend in ["reference", *backends]}, device)
-    common = {"case": str(case), "device": device, "reference_ms": round(times["reference"], 3), "target": target}
-    moved = spec.bytes(case, torch.float32, "forward") + spec.bytes(case, torch.float32, "backward")
-    return [
-        {**common, "backend": b, "ms": round(times[b], 3), "ratio": round(times["reference"] / times[b], 1), "megabytes": moved / 1e6}
-        for b in backends
-    ]
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=f"kernels to measure; all by default ({', '.join(KERNELS)})")
+    parser.add_argument("--memory", nargs=3, metavar=("KERNEL", "INDEX", "BACKEND"), help=argparse.SUPPRESS)
+    return parser
 
 
-def interleaved(steps: dict[str, Callable[[], None]], device: str) -> dict[str, float]:
-    """Median milliseconds of each step; the steps take turns."""
+def _earlier(device: str) -> dict[str, list[Figures]]:
+    """The figures of an earlier run on the same device, to be completed."""
+    path = RESULTS / "kernels.json"
+    found = json.loads(path.read_text())["figures"] if path.exists() else {}
+    kept: dict[str, list[Figures]] = found.get("kernels", {}) if found.get("machine", {}).get("device") == device else {}
+    return kept
+
+
+def measured(spec: KernelSpec, device: str, copy: float) -> list[Figures]:
+    """All benchmarks of a kernel; one whose check fails gives the complaint and no figure."""
+    rows = []
+    for index, benchmark in enumerate(spec.benchmarks):
+        backends = [benchmark.backend] + (["triton"] if device == "cuda" and spec.has_triton else [])
+        for backend in dict.fromkeys(backends):
+            tried = Benchmark(benchmark.case, benchmark.target, benchmark.against, backend, benchmark.measure)
+            common = {"case": str(tried.case), "device": device, "backend": backend, "against": tried.against, "target": tried.target}
+            try:
+                _check(spec, tried, device)
+            except AssertionError as error:
+                rows.append({**common, "measure": tried.measure, "failed": str(error)})
+                continue
+            found = _memory(spec, index, tried) if tried.measure == "memory" else _times(spec, tried, device, copy)
+            rows.append({**common, "measure": tried.measure, **found})
+    return rows
+
+
+def _check(spec: KernelSpec, benchmark: Benchmark, device: str) -> None:
+    dtypes = [torch.float32]
+    check_kernel(spec, backend=benchmark.backend, device=device, dtypes=dtypes, cases=[spec.small_cases[0], benchmark.case])
+
+
+# --- time ----------------------------------------------------------------------------------------------------------------
+
+
+def _times(spec: KernelSpec, benchmark: Benchmark, device: str, copy: float) -> Figures:
+    steps = {name: Step(spec, benchmark.case, name, device) for name in (benchmark.against, benchmark.backend)}
+    times = interleaved(steps, device)
+    ours, theirs = times[benchmark.backend], times[benchmark.against]
+    moved = sum(spec.bytes(benchmark.case, torch.float32, direction) for direction in ("forward", "backward")) / 1e6
+    figures = {
+        "ms": round(ours, 3),
+        "against_ms": round(theirs, 3),
+        "ratio": round(theirs / ours, 2),
+        "megabytes": round(moved, 3),
+        "percent_of_copy": round(100 * moved / ours / copy, 1),
+    }
+    if device == "cuda":
+        figures["graph_ms"] = round(_graph_milliseconds(steps[benchmark.backend]), 4)
+    return figures
+
+
+@dataclass
+class Step:
+    """Forward and backward of one formulation on one case."""
+
+    spec: KernelSpec
+    case: Any
+    name: str
+    device: str
+
+    def __post_init__(self) -> None:
+        inputs = self.spec.inputs(self.case, torch.float32, self.device, torch.Generator().manual_seed(0))
+        self.args = [None if arg is None else arg.requires_grad_() for arg in inputs.args]
+        self.leaves = [arg for arg in self.args if arg is not None]
+        self.options = inputs.options
+        self.function = self.spec.peers.get(self.name) or on(self.spec, self.name)
+        first = as_tuple(self.function(*self.args, **self.options))[0]
+        self.cotangent = cotangent(first.detach(), torch.float32, torch.Generator().manual_seed(1))
+
+    def __call__(self) -> None:
+        out = as_tuple(self.function(*self.args, **self.options))[0]
+        torch.autograd.grad(out, self.leaves, self.cotangent, allow_unused=True)
+
+
+def interleaved(steps: dict[str, Step], device: str) -> dict[str, float]:
+    """Median milliseconds of each step; the steps take turns, after a first round that warms up."""
     clock = _cuda_seconds if device == "cuda" else _process_seconds
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for index in range(RUNS + 1):
         for name, step in steps.items():
             seconds = clock(step)
-            if index:  # the first round warms up
+            if index:
                 taken[name].append(1000 * seconds)
     return {name: statistics.median(values) for name, values in taken.items()}
 
@@ -84,15 +164,72 @@ def _cuda_seconds(step: Callable[[], None]) -> float:
     return start.elapsed_time(end) / 1000
 
 
-def show(figures: dict[str, list[dict[str, Any]]]) -> None:
-    table = Table(title="forward + backward, float32")
-    for column in ("kernel", "case", "device", "backend", "loop ms", "ms", "ratio", "target"):
-        table.add_column(column, justify="left" if column in ("kernel", "case", "device", "backend") else "right")
+def _graph_milliseconds(step: Step) -> float:
+    """The device's time when the launches cost nothing."""
+    graph: Any = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return 1000 * statistics.median(_cuda_seconds(graph.replay) for _ in range(RUNS))
+
+
+def copy_speed(device: str) -> float:
+    """GB/s of a large copy, bytes read and written."""
+    source = torch.ones(COPIED_MEGABYTES * 250_000, device=device)
+    target = torch.empty_like(source)
+    clock = _cuda_seconds if device == "cuda" else _process_seconds
+    seconds = statistics.median(clock(lambda: target.copy_(source) and None) for _ in range(RUNS))  # type: ignore[func-returns-value]
+    return 2 * source.nbytes / seconds / 1e9
+
+
+# --- memory --------------------------------------------------------------------------------------------------------------
+
+
+def _memory(spec: KernelSpec, index: int, benchmark: Benchmark) -> Figures:
+    ours, theirs = (_in_fresh_process(spec.name, index, name) for name in (benchmark.backend, benchmark.against))
+    return {"growth_mb": round(ours, 1), "against_growth_mb": round(theirs, 1), "ratio": round(theirs / max(ours, 0.1), 2)}
+
+
+def _in_fresh_process(name: str, index: int, backend: str) -> float:
+    command = [sys.executable, "-P", str(Path(__file__)), "--memory", name, str(index), backend]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def memory_growth(spec: KernelSpec, benchmark: Benchmark, backend: str) -> float:
+    """Megabytes by which one forward and backward raises the largest resident size of this process, after a small warm-up."""
+    Step(spec, spec.small_cases[0], backend, "cpu")()
+    inputs = spec.inputs(benchmark.case, torch.float32, "cpu", torch.Generator().manual_seed(0))
+    args = [None if arg is None else arg.requires_grad_() for arg in inputs.args]
+    function = spec.peers.get(backend) or on(spec, backend)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    out = as_tuple(function(*args, **inputs.options))[0]
+    out.backward(torch.ones((), dtype=out.dtype).expand_as(out))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+# --- table ---------------------------------------------------------------------------------------------------------------
+
+
+def show(figures: dict[str, list[Figures]]) -> None:
+    table = Table(title="forward + backward, float32 (MB where it says so)")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("kernel", "case", "on", "backend", "against") else "right")
     for name, rows in figures.items():
         for row in rows:
-            values = (row["case"], row["device"], row["backend"], row["reference_ms"], row["ms"], row["ratio"], f">= {row['target']}")
-            table.add_row(name, *map(str, values))
-    Console().print(table)
+            table.add_row(name, *_cells(row))
+    Console(width=170).print(table)
+
+
+def _cells(row: Figures) -> list[str]:
+    target = "" if row["target"] is None else f">= {row['target']:g}"
+    if "failed" in row:
+        return [row["case"], row["device"], row["backend"], "check failed", row["against"], "", "", target, ""]
+    unit = " MB" if row["measure"] == "memory" else ""
+    ours, theirs = (row["growth_mb"], row["against_growth_mb"]) if unit else (row["ms"], row["against_ms"])
+    missed = row["target"] is not None and row["ratio"] < row["target"]
+    ratio = f"[red]{row['ratio']}[/red]" if missed else str(row["ratio"])
+    share = str(row.get("percent_of_copy", ""))
+    return [row["case"], row["device"], row["backend"], f"{ours}{unit}", row["against"], f"{theirs}{unit}", ratio, target, share]
 
 
 if __name__ == "__main__":
