@@ -3,7 +3,8 @@
 Run ``python studies/benchmarks/kernels.py`` (all kernels) or ``... kernels.py rnn kan`` (some; the figures of the others stay).
 A kernel is measured only after it passed its correctness check in this process. Times are of forward and backward together. CPU
 times are process time on one thread, medians of 7 interleaved runs, so that other load on the machine cancels out of the ratios;
-CUDA times are of the device, plain and under a CUDA graph. Memory is the growth of a fresh process's largest resident size.
+CUDA times are of the device, plain and under a CUDA graph. Memory is the growth of a fresh process's largest resident size (on
+CUDA, of the memory allocated).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from archwright.testing.kernels import check_kernel, cotangent, on
 
 RUNS = 7
 COPIED_MEGABYTES = 256
-COLUMNS = ("kernel", "case", "on", "backend", "ms", "against", "its ms", "ratio", "target", "% of copy")
+COLUMNS = ("kernel", "case", "on", "backend", "ms", "against", "its ms", "ratio", "target", "% of copy", "MB", "its MB")
 
 Figures = dict[str, Any]
 
@@ -84,7 +85,8 @@ def measured(spec: KernelSpec, device: str, copy: float) -> list[Figures]:
             except AssertionError as error:
                 rows.append({**common, "measure": tried.measure, "failed": str(error)})
                 continue
-            found = _memory(spec, index, tried) if tried.measure == "memory" else _times(spec, tried, device, copy)
+            memory = _memory(spec, index, tried, device)
+            found = memory if tried.measure == "memory" else {**memory, **_times(spec, tried, device, copy)}
             rows.append({**common, "measure": tried.measure, **found})
     return rows
 
@@ -189,9 +191,21 @@ def copy_speed(device: str) -> float:
 # --- memory --------------------------------------------------------------------------------------------------------------
 
 
-def _memory(spec: KernelSpec, index: int, benchmark: Benchmark) -> Figures:
-    ours, theirs = (_in_fresh_process(spec.name, index, name) for name in (benchmark.backend, benchmark.against))
+def _memory(spec: KernelSpec, index: int, benchmark: Benchmark, device: str) -> Figures:
+    def growth(name: str) -> float:
+        return _device_growth(Step(spec, benchmark.case, name, device)) if device == "cuda" else _in_fresh_process(spec.name, index, name)
+
+    ours, theirs = growth(benchmark.backend), growth(benchmark.against)
     return {"growth_mb": round(ours, 1), "against_growth_mb": round(theirs, 1), "ratio": round(theirs / max(ours, 0.1), 2)}
+
+
+def _device_growth(step: Step) -> float:
+    """Megabytes of device memory that one step needs beyond its inputs."""
+    step()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def _in_fresh_process(name: str, index: int, backend: str) -> float:
@@ -216,25 +230,25 @@ def memory_growth(spec: KernelSpec, benchmark: Benchmark, backend: str) -> float
 
 
 def show(figures: dict[str, list[Figures]]) -> None:
-    table = Table(title="forward + backward, float32 (MB where it says so)")
+    table = Table(title="forward + backward, float32; MB is what the memory grows by")
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("kernel", "case", "on", "backend", "against") else "right")
     for name, rows in figures.items():
         for row in rows:
             table.add_row(name, *_cells(row))
-    Console(width=170).print(table)
+    Console(width=190).print(table)
 
 
 def _cells(row: Figures) -> list[str]:
     target = "" if row["target"] is None else f">= {row['target']:g}"
     if "failed" in row:
-        return [row["case"], row["device"], row["backend"], "check failed", row["against"], "", "", target, ""]
-    unit = " MB" if row["measure"] == "memory" else ""
-    ours, theirs = (row["growth_mb"], row["against_growth_mb"]) if unit else (row["ms"], row["against_ms"])
+        return [row["case"], row["device"], row["backend"], "check failed", row["against"], "", "", target, "", "", ""]
     missed = row["target"] is not None and row["ratio"] < row["target"]
     ratio = f"[red]{row['ratio']}[/red]" if missed else str(row["ratio"])
-    share = str(row.get("percent_of_copy", ""))
-    return [row["case"], row["device"], row["backend"], f"{ours}{unit}", row["against"], f"{theirs}{unit}", ratio, target, share]
+    ms, theirs, share = (str(row.get(key, "")) for key in ("ms", "against_ms", "percent_of_copy"))
+    memory = [str(row["growth_mb"]), str(row["against_growth_mb"])]
+    unit = " (MB)" if row["measure"] == "memory" else ""
+    return [row["case"], row["device"], row["backend"], ms, row["against"], theirs, ratio + unit, target, share, *memory]
 
 
 if __name__ == "__main__":
