@@ -115,6 +115,11 @@ def _asked(name: str, backend: str | None) -> tuple[str, str]:
     return chosen.get(name, chosen["*"]), where
 
 
+# torch.compile takes the setting as it is while it traces; this is the mark of torch.compiler.assume_constant_result, whose call
+# would import the compiler here
+_asked._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def _forced(spec: KernelSpec, args: Arguments, options: Mapping[str, Any], asked: str, where: str) -> Decision:
     refusal = spec.supports(*args, **options) if asked == "triton" else None
     if refusal is not None:
