@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from functools import cache
 from typing import Any
 
@@ -12,6 +14,9 @@ from .spec import Implementation, KernelSpec
 
 @cache
 def _compiled(name: str, reference: Implementation) -> Implementation:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the compiler imports parts of torch that torch has deprecated
+        importlib.import_module("torch._inductor.compile_fx")
     function: Implementation = torch.compile(reference, dynamic=False)
     return function
 
