@@ -8,6 +8,8 @@ the choice. This room imports torch and triton alone, and triton only when a Tri
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 _HOMES = {
@@ -57,3 +59,15 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(_HOMES)
+
+
+class _Room(ModuleType):
+    """Importing the submodule ``glu`` sets the attribute ``glu``, which is to be the function of that name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and _HOMES.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Room
