@@ -24,9 +24,27 @@ def tanh(x):
 
 @triton.jit
 def log1p_exp_negative(x):
-    """log(1 + exp(-|x|)); where the exponential is tiny its series, since 1 + e rounds it away."""
+    """log(1 + exp(-|x|)) by the series of 2 artanh(e / (2 + e)), exact to rounding in float64: 1 + e would round e away."""
     e = tl.exp(-tl.abs(x))
-    return tl.where(e < 1e-3, e * (1.0 - e * (0.5 - e * 0.3333333333333333)), tl.log(1.0 + e))
+    ratio = e / (2.0 + e)
+    square = ratio * ratio
+    p = 1.0 / 33.0 + square * (1.0 / 35.0)
+    p = 1.0 / 31.0 + square * p
+    p = 1.0 / 29.0 + square * p
+    p = 1.0 / 27.0 + square * p
+    p = 1.0 / 25.0 + square * p
+    p = 1.0 / 23.0 + square * p
+    p = 1.0 / 21.0 + square * p
+    p = 1.0 / 19.0 + square * p
+    p = 1.0 / 17.0 + square * p
+    p = 1.0 / 15.0 + square * p
+    p = 1.0 / 13.0 + square * p
+    p = 1.0 / 11.0 + square * p
+    p = 1.0 / 9.0 + square * p
+    p = 1.0 / 7.0 + square * p
+    p = 1.0 / 5.0 + square * p
+    p = 1.0 / 3.0 + square * p
+    return 2.0 * ratio * (1.0 + square * p)
 
 
 @triton.jit
@@ -42,7 +60,9 @@ def log_sigmoid(x):
 @triton.jit
 def expm1(x):
     """exp(x) - 1 without cancellation: a series near zero (error below 1e-16 of the result at the switch)."""
-    p = 1.0 + x * (1.0 / 13.0)
+    p = 1.0 + x * (1.0 / 15.0)
+    p = 1.0 + x * (1.0 / 14.0) * p
+    p = 1.0 + x * (1.0 / 13.0) * p
     p = 1.0 + x * (1.0 / 12.0) * p
     p = 1.0 + x * (1.0 / 11.0) * p
     p = 1.0 + x * (1.0 / 10.0) * p
