@@ -98,8 +98,8 @@ _COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """``tensor`` in a real precision; a complex one in the complex dtype of that precision."""
-    return tensor.to(_COMPLEX[dtype] if tensor.is_complex() else dtype)
+    """``tensor`` in a real precision; a complex one in the complex dtype of that precision, complex64 at least."""
+    return tensor.to(_COMPLEX.get(dtype, torch.complex64) if tensor.is_complex() else dtype)
 
 
 def precision(inputs: Inputs) -> torch.dtype:
