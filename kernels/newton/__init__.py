@@ -69,7 +69,7 @@ def newton_scan(
             ``block2``, (rows, width, width) for ``dense``. None differentiates the cell by autograd, once for each row of the Jacobian.
         guess: states to start from, (batch, steps, \\*state); None is one step of the cell from zero.
         max_steps: Newton steps before the sequential loop takes over.
-        tolerance: the residual, relative to 1 + the state, from which one more step ends the solve; None is 1e-4 in float32 and 1e-7
+        tolerance: the residual, relative to 1 + the state, from which one more step ends the solve; None is 2e-5 in float32 and 1e-9
             in float64, and for ``quasi``, which converges only linearly, 1e-6 and 1e-12. The residual is read after each step, so
             that a solve cannot be captured in a CUDA graph.
         backend: of the diagonal scan; None lets :mod:`archwright.kernels.dispatch` choose.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..scan import linear_scan
-from .matrix_scan import matrix_scan
+from .matrix_scan import Product, matrix_scan
 
 Cell = Callable[[Tensor], Tensor]  # states of all rows to the next states
 
@@ -23,14 +23,15 @@ class Structure:
         gather: ``gather(derivatives)``: the Jacobian from (rows of the Jacobian, \\*states).
         apply: ``apply(jacobian, vector)``, over any leading axes.
         transposed: the transposed Jacobian.
-        scan: ``scan(jacobian, vectors, backend)``: all d_t = J_t d_{t-1} + b_t from a zero state, (steps, ...).
+        scan: ``scan(jacobian, vectors, backend, reverse)``: all d_t = J_t d_{t-1} + b_t from a zero state, (steps, ...); in reverse
+            d_t = J_t d_{t+1} + b_t. The Jacobian of the step that comes first is not used.
     """
 
     seeds: Callable[[Tensor], Tensor]
     gather: Callable[[Tensor], Tensor]
     apply: Callable[[Tensor, Tensor], Tensor]
     transposed: Callable[[Tensor], Tensor]
-    scan: Callable[[Tensor, Tensor, str | None], Tensor]
+    scan: Callable[[Tensor, Tensor, str | None, bool], Tensor]
 
     def differentiate(self, cell: Cell, states: Tensor) -> tuple[Tensor, Tensor]:
         """The next states and the Jacobian, by one reverse-mode derivative for each row of it."""
@@ -49,12 +50,13 @@ class Structure:
 
     def adjoint(self, jacobian: Tensor, cotangents: Tensor, backend: str | None, *, serial: bool = False) -> Tensor:
         """All l_t = g_t + J_{t+1}^T l_{t+1}, from the last step to the first; ``serial`` one step at a time, free of long products."""
-        backwards = self.transposed(jacobian).roll(-1, 0).flip(0)
-        vectors = cotangents.flip(0)
-        return (self.serial(backwards, vectors) if serial else self.scan(backwards, vectors, backend)).flip(0)
+        following = self.transposed(jacobian).roll(-1, 0)
+        if serial:
+            return self.serial(following.flip(0), cotangents.flip(0)).flip(0)
+        return self.scan(following, cotangents, backend, True)
 
     def serial(self, jacobian: Tensor, vectors: Tensor) -> Tensor:
-        """What ``scan`` computes, one step at a time."""
+        """What ``scan`` computes forwards, one step at a time."""
         matrices, (state, *rest) = jacobian.unbind(0), vectors.unbind(0)
         states = [state]
         for matrix, vector in zip(matrices[1:], rest, strict=True):
@@ -63,9 +65,18 @@ class Structure:
         return torch.stack(states)
 
 
-def _diagonal_scan(gates: Tensor, vectors: Tensor, backend: str | None) -> Tensor:
+def _diagonal_scan(gates: Tensor, vectors: Tensor, backend: str | None, reverse: bool = False) -> Tensor:
     rows = (1, len(vectors), -1)
-    return linear_scan(gates.reshape(rows), vectors.reshape(rows), backend=backend)[0].view(vectors.shape)
+    return linear_scan(gates.reshape(rows), vectors.reshape(rows), reverse=reverse, backend=backend)[0].view(vectors.shape)
+
+
+def _matrix_scan(multiply: Product, apply: Product) -> Callable[[Tensor, Tensor, str | None, bool], Tensor]:
+    def scan(jacobian: Tensor, vectors: Tensor, _: str | None, reverse: bool) -> Tensor:
+        if reverse:
+            return matrix_scan(jacobian.flip(0), vectors.flip(0), multiply, apply).flip(0)
+        return matrix_scan(jacobian, vectors, multiply, apply)
+
+    return scan
 
 
 DIAGONAL = Structure(
@@ -99,7 +110,7 @@ BLOCK2 = Structure(
     gather=lambda derivatives: derivatives.movedim(0, -3),
     apply=block_apply,
     transposed=lambda jacobian: jacobian.transpose(-3, -2),
-    scan=lambda jacobian, vectors, _: matrix_scan(jacobian, vectors, _block_multiply, block_apply),
+    scan=_matrix_scan(_block_multiply, block_apply),
 )
 
 
@@ -117,7 +128,7 @@ DENSE = Structure(
     gather=lambda derivatives: derivatives.movedim(0, -2),
     apply=_dense_apply,
     transposed=lambda jacobian: jacobian.mT,
-    scan=lambda jacobian, vectors, _: matrix_scan(jacobian, vectors, torch.matmul, _dense_apply),
+    scan=_matrix_scan(torch.matmul, _dense_apply),
 )
 
 QUASI = Structure(

@@ -64,6 +64,18 @@ def drawn(name, steps=60, batch=2, width=4, scale=0.4, seed=0):
         "tanh": lambda: (tanh, normal(*flat), features, [normal(width, width, scale=scale), normal(3, width)], "dense"),
         "gru": lambda: (gru, normal(*flat), features, [normal(width, 3 * width, scale=scale), normal(3, 3 * width)], "dense"),
         "ltc": lambda: (ltc, normal(*flat), features, [normal(width, width, scale=scale), normal(3, width)], "dense"),
-        "diagonal_gru": lambda: (diagonal_gru, normal(*flat), normal(batch, steps, 3, width), [normal(3, width, scale=0.6)], "diagonal"),
-        "diagonal_lstm": lambda: (diagonal_lstm, normal(*pair), normal(batch, steps, 3, width), [normal(5, width, scale=0.6)], "block2"),
+        "diagonal_gru": lambda: (
+            diagonal_gru,
+            normal(*flat),
+            normal(batch, steps, 3, width),
+            [normal(3, width, scale=1.5 * scale)],
+            "diagonal",
+        ),
+        "diagonal_lstm": lambda: (
+            diagonal_lstm,
+            normal(*pair),
+            normal(batch, steps, 3, width),
+            [normal(5, width, scale=1.5 * scale)],
+            "block2",
+        ),
     }[name]()

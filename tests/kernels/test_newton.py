@@ -86,6 +86,13 @@ def test_after_k_steps_the_first_k_states_are_exact(name, taken, guess_seed):
         assert error[taken] > 1e-10
 
 
+def test_a_part_of_the_state_that_is_linear_is_exact_after_one_step():
+    """Without recurrent weights and peepholes c of the LSTM is linear, and h needs c alone."""
+    states, expected = after("diagonal_lstm", 1, guess_seed=0, scale=0.0)
+    torch.testing.assert_close(states[:, :, 0], expected[:, :, 0], rtol=0, atol=1e-12)
+    assert (states[:, :, 1] - expected[:, :, 1]).abs().max() > 1e-3
+
+
 def test_convergence_is_quadratic():
     pairs = [after("tanh", taken, scale=0.3) for taken in range(1, 6)]
     errors = [(states - expected).abs().max().item() for states, expected in pairs]
@@ -163,7 +170,9 @@ def test_the_length_of_a_chunk_does_not_matter(structure, shape, matrix, chunk, 
     for steps in (1, 2, 13, 64, 65):
         matrices = 0.5 * torch.randn((steps, *matrix), generator=generator, dtype=torch.float64)
         vectors = torch.randn((steps, *shape), generator=generator, dtype=torch.float64)
-        torch.testing.assert_close(structure.scan(matrices, vectors, None), structure.serial(matrices, vectors), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            structure.scan(matrices, vectors, None, False), structure.serial(matrices, vectors), rtol=1e-12, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("name", NONLINEAR)
