@@ -210,7 +210,7 @@ _SMALL = (
     Case("elman", 2, 3, 9),
     *(Case(cell, 1, 1, 1, state=False, peephole=False) for cell in CELLS),
     Case("lstm", 2, 4, 3, state=False, peephole=False),
-    Case("gru", 3, 5, 17, state=False),
+    Case("gru", 3, 4, 9, state=False),
     Case("elman", 2, 4, 16, scale=5.0, spread=40.0),
     Case("lstm", 1, 4, 2, scale=5.0, spread=40.0),
     Case("gru", 2, 9, 3, solver="newton"),
