@@ -7,22 +7,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-ELEMENTS = 1 << 18
+ELEMENTS = 1 << 18  # more are out of cache, fewer leave the overhead of each operation in sight
 
 
-def row_blocks(rows: Tensor, elements: int = ELEMENTS) -> Iterator[slice]:
-    """Slices of the first axis of ``rows`` that hold about ``elements`` each; everything at once on other devices than the CPU."""
-    count, width = len(rows), rows[0].numel()
-    step = max(1, elements // width) if rows.device.type == "cpu" else count
+def row_blocks(rows: Tensor) -> Iterator[slice]:
+    """Slices of the first axis of ``rows`` that hold about ``ELEMENTS`` entries each; everything at once on other devices than the CPU."""
+    count, width = rows.shape[0], rows.shape[1:].numel()
+    step = max(1, ELEMENTS // width) if rows.device.type == "cpu" else count
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
 
 
-def largest_block(rows: Tensor, elements: int = ELEMENTS) -> int:
-    """The number of rows in the longest of :func:`row_blocks`: the size of a buffer that serves them all."""
-    return next(row_blocks(rows, elements)).stop
-
-
-def widened(block: Tensor, dtype: torch.dtype) -> Tensor:
-    """``block`` in ``dtype``: itself where it has that dtype, so never write to it."""
-    return block.to(dtype)
+def buffers(rows: Tensor, dtype: torch.dtype, count: int) -> list[Tensor]:
+    """Uninitialised tensors as long as the longest of :func:`row_blocks`, to be used for every block in turn."""
+    longest = next(row_blocks(rows)).stop
+    return list(torch.empty((count, longest, *rows.shape[1:]), dtype=dtype, device=rows.device).unbind())

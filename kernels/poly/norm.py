@@ -22,7 +22,7 @@ from torch import Tensor
 from ..dispatch import call
 from ..function import Core, Optional, Tensors, accumulate_dtype, fused
 from ..known_bad import refusal
-from ..rows import largest_block, row_blocks
+from ..rows import buffers, row_blocks
 from ..spec import KERNELS, Benchmark, Inputs, KernelSpec, Variant
 
 WIDEST = 8192
@@ -91,9 +91,9 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, *, eps: float) -> t
     y = torch.empty_like(rows)
     inverse = torch.empty((len(w), count, 1), dtype=dtype, device=x.device)
     divisor = _divisor(rows, len(w), dtype)
-    result, *buffers = [torch.empty((largest_block(rows), width), dtype=dtype, device=x.device) for _ in range(len(w))]
+    result, *work = buffers(rows, dtype, len(w))
     for block in row_blocks(rows):
-        powers = _powers(rows[block], dtype, divisor, block, buffers)
+        powers = _powers(rows[block], dtype, divisor, block, work)
         squares, out = inverse[:, block], y[block] if y.dtype == dtype else result[: len(powers[0])]
         for power, square in zip(powers, squares, strict=True):
             torch.mean(torch.mul(power, power, out=out), -1, keepdim=True, out=square)
@@ -118,10 +118,10 @@ def _backward(
     rows, dys, w = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1]), weight.to(dtype)
     count, width = rows.shape
     dx, along = torch.empty_like(rows), torch.empty_like(inverse)
-    result, partial, *buffers = [torch.empty((largest_block(rows), width), dtype=dtype, device=x.device) for _ in range(len(w) + 1)]
+    result, partial, *work = buffers(rows, dtype, len(w) + 1)
     orders = torch.arange(1, len(w) + 1, dtype=dtype, device=x.device)
     for block in row_blocks(rows):
-        powers = _powers(rows[block], dtype, divisor, block, buffers)
+        powers = _powers(rows[block], dtype, divisor, block, work)
         given, sums, r = dys[block].to(dtype), along[:, block], inverse[:, block]
         part = partial[: len(given)]
         out = dx[block] if dx.dtype == dtype else result[: len(given)]
@@ -166,11 +166,11 @@ def _divisor(rows: Tensor, order: int, dtype: torch.dtype) -> Tensor | None:
     return torch.where(largest <= bound, torch.ones_like(largest), largest)
 
 
-def _powers(block: Tensor, dtype: torch.dtype, divisor: Tensor | None, where: slice, buffers: list[Tensor]) -> list[Tensor]:
-    """x, x^2, ... of one block, each row divided first; the powers above the first lie in the buffers."""
+def _powers(block: Tensor, dtype: torch.dtype, divisor: Tensor | None, where: slice, work: list[Tensor]) -> list[Tensor]:
+    """x, x^2, ... of one block, each row divided first; the powers above the first lie in ``work``."""
     x = block.to(dtype) if divisor is None else block / divisor[where]
     powers = [x]
-    for buffer in buffers:
+    for buffer in work:
         powers.append(torch.mul(powers[-1], x, out=buffer[: len(x)]))
     return powers
 

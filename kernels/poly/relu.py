@@ -15,7 +15,7 @@ from torch import Tensor
 from ..dispatch import call
 from ..function import Core, Optional, Tensors, accumulate_dtype, fused
 from ..known_bad import refusal
-from ..rows import largest_block, row_blocks
+from ..rows import buffers, row_blocks
 from ..spec import KERNELS, Benchmark, Inputs, KernelSpec, Variant
 
 HIGHEST = 8
@@ -69,7 +69,7 @@ def _forward(x: Tensor, coef: Tensor) -> tuple[Tensors, Optional]:
     dtype = accumulate_dtype(x, coef)
     rows, y = x.reshape(-1, 1), torch.empty_like(x, memory_format=torch.contiguous_format)
     out = y.view(-1, 1)
-    positive, value = _buffers(rows, dtype, 2)
+    positive, value = buffers(rows, dtype, 2)
     for block in row_blocks(rows):
         r, v = (buffer[: block.stop - block.start] for buffer in (positive, value))
         r.copy_(rows[block]).clamp_min_(0)
@@ -85,7 +85,7 @@ def _backward(args: Given, outputs: Tensors, saved: Given, cotangents: Given, wa
     slopes = (a * torch.arange(len(a), dtype=dtype, device=a.device))[1:]
     rows, dys, dx = x.reshape(-1, 1), dy.reshape(-1, 1), torch.empty_like(x, memory_format=torch.contiguous_format)
     out, sums = dx.view(-1, 1), torch.zeros_like(a)
-    positive, value, weighted = _buffers(rows, dtype, 3)
+    positive, value, weighted = buffers(rows, dtype, 3)
     for block in row_blocks(rows):
         r, v, t = (buffer[: block.stop - block.start] for buffer in (positive, value, weighted))
         t.copy_(dys[block])
@@ -107,10 +107,6 @@ def _horner(value: Tensor, at: Tensor, coefficients: Tensor) -> Tensor:
     for c in reversed(lower):
         value.mul_(at).add_(c)
     return value
-
-
-def _buffers(rows: Tensor, dtype: torch.dtype, count: int) -> list[Tensor]:
-    return [torch.empty((largest_block(rows), 1), dtype=dtype, device=rows.device) for _ in range(count)]
 
 
 # --- Triton -------------------------------------------------------------------------------------------------------------

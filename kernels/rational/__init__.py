@@ -134,14 +134,14 @@ def _flops(case: Case, direction: str) -> int:
 _SMALL = (
     Case((2, 5, 6), groups=2),
     Case((2, 5, 6), groups=2, denominator="sum-abs"),
-    Case((1, 1), groups=1),
+    Case((2, 3), groups=1),
     Case((7,), (3, 2), groups=1, denominator="sum-abs"),
     Case((9, 10), (7, 6), groups=2),
     Case((3, 18), (2, 3), groups=2, denominator="sum-abs"),
     Case((3, 18), (1, 3), groups=2),
     Case((9, 6), (3, 2), groups=3, shared=True),
     Case((3, 4), (0, 1), groups=2),
-    Case((4, 10), groups=1, scale=10.0),
+    Case((5, 12), groups=3, scale=10.0),
 )
 _CASES = (
     *_SMALL,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..function import Core, Optional, Tensors, accumulate_dtype, fused
-from ..rows import largest_block, row_blocks
+from ..rows import buffers, row_blocks
 from .reference import largest_plain, over_columns, reference
 from .reversed import reversed_backward, reversed_forward
 
@@ -30,7 +29,7 @@ def _forward(x: Tensor, p: Tensor, q: Tensor, *, denominator: str) -> tuple[Tens
         for block in row_blocks(rows):
             y[block] = reversed_forward(rows[block].to(a.dtype), a, b, denominator)
         return (y.view_as(x),), ()
-    result, below = _buffers(rows, a.dtype, 2)
+    result, below = buffers(rows, a.dtype, 2)
     for block in row_blocks(rows):
         at = rows[block].to(a.dtype)
         under, out = below[: len(at)], y[block] if y.dtype == a.dtype else result[: len(at)]
@@ -50,35 +49,37 @@ def _backward(args: Given, outputs: Tensors, saved: Given, cotangents: Given, wa
     x, p, q = args
     rows, a, b = _prepared(x, p, q, denominator)
     dys, dx = cotangents[0].reshape(rows.shape), torch.empty_like(rows)
-    above, below = torch.zeros_like(a), torch.zeros_like(b)
+    blocks = list(row_blocks(rows))
+    sums = torch.empty((len(blocks), len(a) + len(b), rows.shape[1]), dtype=a.dtype, device=a.device)
     if _reaches_far(rows, a, b):
-        for block in row_blocks(rows):
-            dx[block], da, db = reversed_backward(rows[block].to(a.dtype), a, b, dys[block].to(a.dtype), denominator)
-            above += da
-            below += db
+        for block, totals in zip(blocks, sums, strict=True):
+            dx[block], totals[: len(a)], totals[len(a) :] = reversed_backward(
+                rows[block].to(a.dtype), a, b, dys[block].to(a.dtype), denominator
+            )
     else:
-        _plain_backward(rows, a, b, dys, dx, above, below, denominator)
+        _plain_backward(rows, a, b, dys, dx, sums, denominator)
+    above, below = sums.sum(0).split([len(a), len(b)])
     if denominator == "sum-abs":
-        below *= over_columns(q, x.shape[-1]).sign()
+        below = below * over_columns(q, x.shape[-1]).sign()
     return dx.view_as(x), _per_group(above, p), _per_group(below, q)
 
 
 CORE = Core(_forward, _backward, reference)
 
 
-def _plain_backward(rows: Tensor, a: Tensor, b: Tensor, dys: Tensor, dx: Tensor, above: Tensor, below: Tensor, denominator: str) -> None:
-    """Writes ``dx`` and adds to the sums ``above`` and ``below``, (terms, width)."""
-    buffers = _buffers(rows, a.dtype, 6)
+def _plain_backward(rows: Tensor, a: Tensor, b: Tensor, dys: Tensor, dx: Tensor, sums: Tensor, denominator: str) -> None:
+    """Writes ``dx``, and into ``sums`` (blocks, terms, width) the coefficients' gradients by block and column."""
+    work = buffers(rows, a.dtype, 6)
     slopes_above, slopes_below = a[1:] * _count(a, len(a) - 1), b * _count(b, len(b))
-    for block in row_blocks(rows):
+    for block, totals in zip(row_blocks(rows), sums, strict=True):
         at = rows[block].to(a.dtype)
-        sums, over, under, value, base, result = (buffer[: len(at)] for buffer in buffers)
+        inner, over, under, value, base, result = (buffer[: len(at)] for buffer in work)
         out = dx[block] if dx.dtype == a.dtype else result
         base = at if denominator == "abs-sum" else torch.abs(at, out=base)
-        _horner(sums, base, b).mul_(base)
-        torch.abs(sums, out=value).add_(1.0)
+        _horner(inner, base, b).mul_(base)
+        torch.abs(inner, out=value).add_(1.0)
         torch.div(dys[block], value, out=over)
-        _horner(under, at, a).mul_(over).div_(value).mul_(sums.sign_()).neg_()
+        _horner(under, at, a).mul_(over).div_(value).mul_(inner.sign_()).neg_()
         _horner(out, base, slopes_below).mul_(under)
         if denominator == "sum-abs":
             out.mul_(torch.sign(at, out=value))
@@ -86,11 +87,12 @@ def _plain_backward(rows: Tensor, a: Tensor, b: Tensor, dys: Tensor, dx: Tensor,
             out.add_(_horner(value, at, slopes_above).mul_(over))
         if dx.dtype != a.dtype:
             dx[block] = out
-        above[0] += over.sum(0)
-        for total in above[1:]:
-            total += over.mul_(at).sum(0)
-        for total in below:
-            total += under.mul_(base).sum(0)
+        first, *rest = totals.unbind()
+        torch.sum(over, 0, out=first)
+        for total in rest[: len(a) - 1]:
+            torch.sum(over.mul_(at), 0, out=total)
+        for total in rest[len(a) - 1 :]:
+            torch.sum(under.mul_(base), 0, out=total)
 
 
 def _prepared(x: Tensor, p: Tensor, q: Tensor, denominator: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,9 +116,9 @@ def _horner(value: Tensor, at: Tensor, coefficients: Tensor) -> Tensor:
     *lower, highest = coefficients.unbind()
     if not lower:
         return value.copy_(highest.expand(value.shape))
-    torch.mul(at, highest, out=value).add_(lower[-1])
+    torch.addcmul(lower[-1], at, highest, out=value)
     for c in reversed(lower[:-1]):
-        value.mul_(at).add_(c)
+        torch.addcmul(c, value, at, out=value)
     return value
 
 
@@ -126,7 +128,3 @@ def _count(like: Tensor, terms: int) -> Tensor:
 
 def _per_group(sums: Tensor, coefficients: Tensor) -> Tensor:
     return sums.unflatten(1, (coefficients.shape[1], -1)).sum(-1).to(coefficients.dtype)
-
-
-def _buffers(rows: Tensor, dtype: torch.dtype, count: int) -> Sequence[Tensor]:
-    return [torch.empty((largest_block(rows), rows.shape[1]), dtype=dtype, device=rows.device) for _ in range(count)]

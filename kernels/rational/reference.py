@@ -17,7 +17,8 @@ def reference(x: Tensor, p: Tensor, q: Tensor, *, denominator: str) -> Tensor:
 
 def over_columns(coefficients: Tensor, width: int) -> Tensor:
     """(terms, groups) as (terms, width), those of a group beside each other."""
-    return coefficients.repeat_interleave(width // coefficients.shape[1], dim=1)
+    terms, groups = coefficients.shape
+    return coefficients[:, :, None].expand(terms, groups, width // groups).reshape(terms, width)
 
 
 def polynomial(x: Tensor, coefficients: Tensor) -> Tensor:

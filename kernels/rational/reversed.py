@@ -72,7 +72,7 @@ def _selected(t: Tensor, far: Tensor, coefficients: list[Tensor]) -> Tensor:
         return torch.zeros_like(t)
     value = torch.where(far, coefficients[0], coefficients[-1])
     for ascending, descending in zip(coefficients[1:], reversed(coefficients[:-1]), strict=True):
-        value = value * t + torch.where(far, ascending, descending)
+        value = torch.addcmul(torch.where(far, ascending, descending), value, t)
     return value
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from ....kernels.rational import rational
 from ..initialise import largest_divisor
 
 # SiLU and GELU are x/2 plus an even function, here (p_1 x^2 + p_2 x^4 + ...) / (1 + b_1 x^2 + b_2 x^4 + ...), so that the whole is
@@ -44,74 +43,18 @@ def coefficients(function: str, degree: int) -> tuple[list[float], list[float]]:
     return numerator, denominator
 
 
-class Rational(torch.autograd.Function):
-    """``F(x) = (a_0 + a_1 x + ... + a_m x^m) / (1 + |b_1 x + ... + b_n x^n|)`` by Horner's rule, one F per channel.
-
-    Args (of ``apply``):
-        x: [rows, channels].
-        a: [m + 1, channels]; b: [n, channels].
-
-    The backward pass is written out and made of differentiable operations, so that it keeps three tensors instead of m + n and
-    still has derivatives of its own. With P the numerator, S the sum in the denominator and Q = 1 + |S|:
-    ``dF/da_i = x^i / Q``, ``dF/db_j = -x^j sign(S) P / Q^2``, ``dF/dx = P' / Q - F sign(S) S' / Q``.
-    """
-
-    @staticmethod
-    def forward(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return _polynomial(x, a) / (1.0 + (x * _polynomial(x, b)).abs())
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, a, b = ctx.saved_tensors
-        inner = x * _polynomial(x, b)
-        one_over = 1.0 / (1.0 + inner.abs())
-        over = gradient * one_over
-        below = -over * one_over * inner.sign() * _polynomial(x, a)
-        dx = over * _polynomial(x, _derivative(a, 0)) + below * _polynomial(x, _derivative(b, 1))
-        return dx, _power_sums(over, x, len(a)), _power_sums(below * x, x, len(b))
-
-
-def _polynomial(x: Tensor, coefficients: Tensor) -> Tensor:
-    """``sum_i c_i x^i``; coefficients [terms, channels]."""
-    value = coefficients[-1].expand_as(x)
-    for term in reversed(coefficients[:-1].unbind()):
-        value = torch.addcmul(term, value, x)
-    return value
-
-
-def _derivative(coefficients: Tensor, first_power: int) -> Tensor:
-    """Coefficients of the derivative of ``sum_i c_i x^(i + first_power)``."""
-    powers = torch.arange(first_power, first_power + len(coefficients), dtype=coefficients.dtype, device=coefficients.device)
-    return (coefficients * powers[:, None])[1 - first_power :]
-
-
-def _power_sums(weight: Tensor, x: Tensor, terms: int) -> Tensor:
-    """``sum over rows of weight x^i`` for i = 0 .. terms - 1, [terms, channels]."""
-    sums = [weight.sum(dim=0)]
-    for _ in range(terms - 1):
-        weight = weight * x
-        sums.append(weight.sum(dim=0))
-    return torch.stack(sums)
-
-
 class GroupRational(nn.Module):
     """One learned safe rational function per group of neighbouring channels, started at ``function``.
 
     The learned coefficients are those of the powers of x / 4, so that they are all of order 1: as coefficients of x^4 and x^5 they
     are near 1e-3, and one optimiser step of that size would throw the function far off.
-    ``groups`` is lowered until it divides the width. Coefficients are spread over the channels of their group before use: the
-    arithmetic then runs along whole rows, which on CPU is several times quicker than along the channels of one group.
+    ``F(x) = (a_0 + a_1 x + ... + a_m x^m) / (1 + |b_1 x + ... + b_n x^n|)``; ``groups`` is lowered until it divides the width.
     Shapes: [..., width] -> [..., width]. Parameters: groups (m + n + 1).
     """
 
     def __init__(self, width: int, *, groups: int = 8, degree: int = 4, function: str = "silu") -> None:
         super().__init__()
         self.groups = largest_divisor(width, groups)
-        self.each = width // self.groups
         above, below = coefficients(function, degree)
         numerator = torch.tensor([a * _UNIT**power for power, a in enumerate(above)])
         denominator = torch.tensor([b * _UNIT**power for power, b in enumerate(below, start=1)])
@@ -119,7 +62,4 @@ class GroupRational(nn.Module):
         self.denominator = nn.Parameter(denominator[:, None].repeat(1, self.groups))
 
     def forward(self, x: Tensor) -> Tensor:
-        exact = torch.promote_types(x.dtype, self.numerator.dtype)
-        a, b = (part.to(exact).repeat_interleave(self.each, dim=1) for part in (self.numerator, self.denominator))
-        y: Tensor = Rational.apply(x.reshape(-1, x.shape[-1]).to(exact) / _UNIT, a, b)
-        return y.reshape(x.shape).to(x.dtype)
+        return rational(x / _UNIT, self.numerator, self.denominator)

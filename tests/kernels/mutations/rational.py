@@ -3,7 +3,7 @@
 from .types import Mutation
 
 MUTATIONS = [
-    Mutation("rational", "rational.fast", ".mul_(sums.sign_()).neg_()", ".mul_(sums.sign_())", "fast"),
+    Mutation("rational", "rational.fast", ".mul_(inner.sign_()).neg_()", ".mul_(inner.sign_())", "fast"),
     Mutation("rational", "rational.fast", "out.mul_(torch.sign(at, out=value))", "out.mul_(1)", "fast"),
     Mutation("rational", "rational.triton_", "near = (DEGREE - k) * coefficient", "near = (DEGREE - k + 1) * coefficient", "triton"),
     Mutation(
