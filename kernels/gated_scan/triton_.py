@@ -121,7 +121,7 @@ def backward_kernel(
         sum0 += tl.sum(s0, axis=0)
         sum1 += tl.sum(s1, axis=0)
         sum2 += tl.sum(s2, axis=0)
-    sum0, sum1, sum2 = at_the_end(q0, q1, sum0, sum1, sum2, w2, channel, inside, c, FRONT, ACC)
+    sum0, sum1, sum2 = at_the_end(q0, sum0, sum1, sum2, w0, w1, w2, channel, inside, c, FRONT, ACC)
     tl.store(v0 + state, sum0, mask=inside)
     tl.store(v1 + state, sum1, mask=inside)
     tl.store(v2 + state, sum2, mask=inside)
@@ -163,7 +163,7 @@ class _Call:
             "REVERSE": reverse,
             "COMPLEX": self.complex,
             "ACC": ACCUMULATE[self.real],
-            **blocks(value.shape[1]),
+            **blocks(value.shape[1], value.shape[2]),
         }
 
     def given(self, vector: int) -> bool:

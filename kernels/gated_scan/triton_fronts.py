@@ -170,8 +170,8 @@ def pulled(
         tl.store(d3 + offset, entering * key, mask=mask)
     else:
         u_r, u_i = load(p0, offset, mask, 0.0, ACC, VALUE_COMPLEX)
-        s0 = da_r * w0 + da_i * w1
-        s1 = da_i * w0 - da_r * w1
+        s0 = da_r
+        s1 = da_i
         s2 = dx_r * u_r
         if VALUE_COMPLEX:
             s2 += dx_i * u_i
@@ -180,12 +180,15 @@ def pulled(
 
 
 @triton.jit
-def at_the_end(q0, q1, sum0, sum1, sum2, w2, channel, inside, c, FRONT: tl.constexpr, ACC: tl.constexpr):
-    """Factors of the vectors' gradients that are the same at every step."""
+def at_the_end(q0, sum0, sum1, sum2, w0, w1, w2, channel, inside, c, FRONT: tl.constexpr, ACC: tl.constexpr):
+    """The vectors' gradients from their sums over the steps."""
     if FRONT == 0:
         sum0 = sum0 * c * sigmoid(-one(q0, channel, inside, ACC))
     if FRONT == 4:
         nu = one(q0, channel, inside, ACC)
-        sum0 = tl.where(nu <= 20.0, -tl.exp(tl.minimum(nu, 20.0)) * sum0, 0.0)
+        along = sum0 * w0 + sum1 * w1
+        across = sum1 * w0 - sum0 * w1
+        sum0 = tl.where(nu <= 20.0, -tl.exp(tl.minimum(nu, 20.0)) * along, 0.0)
+        sum1 = across
         sum2 = w2 * sum2
     return sum0, sum1, sum2

@@ -169,9 +169,9 @@ def backward_kernel(
             tl.store(dh0 + sequence * width + channel, gate_r * carry_r, mask=inside)
 
 
-def blocks(steps: int) -> dict[str, int]:
-    """Block sizes, powers of two from a fixed rule: two variants to compile, no search at run time."""
-    return {"BLOCK_T": tile(steps, 64, least=16 if steps <= 16 else 64), "BLOCK_D": tile(16, 16)}
+def blocks(steps: int, width: int) -> dict[str, int]:
+    """Block sizes, powers of two from a fixed rule: few variants to compile, no search at run time."""
+    return {"BLOCK_T": tile(steps, 64, least=16 if steps <= 16 else 64), "BLOCK_D": tile(width, 16)}
 
 
 def floats(tensor: Tensor | None, unused: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ def forward(a: Tensor, x: Tensor, h0: Tensor | None, reverse: bool) -> Run:
     h = torch.empty_like(x, memory_format=torch.contiguous_format)
     last = torch.empty((batch, width), dtype=state_dtype(a, x, h0), device=x.device)
     flags = {"HAS_H0": h0 is not None, "REVERSE": reverse, "COMPLEX": x.is_complex()}
-    options = {**flags, "ACC": ACCUMULATE[accumulate_dtype(a, x, h0)], **blocks(steps)}
+    options = {**flags, "ACC": ACCUMULATE[accumulate_dtype(a, x, h0)], **blocks(steps, width)}
     tensors = (floats(a, x), floats(x, x), floats(h0, last), floats(h, h), floats(last, last))
     launch(forward_kernel, grid(x, options), *tensors, steps, width, **options, **COMPILER)
     return h, last
@@ -199,7 +199,7 @@ def backward(a: Tensor, h0: Tensor | None, h: Tensor, dh: Tensor, dlast: Tensor 
     dx = torch.empty_like(h)
     dh0 = None if h0 is None else torch.empty_like(h0, memory_format=torch.contiguous_format)
     flags = {"HAS_H0": h0 is not None, "HAS_DLAST": dlast is not None, "WANTS_A": wants_a, "REVERSE": reverse, "COMPLEX": h.is_complex()}
-    options = {**flags, "ACC": ACCUMULATE[accumulate_dtype(a, h, h0)], **blocks(steps)}
+    options = {**flags, "ACC": ACCUMULATE[accumulate_dtype(a, h, h0)], **blocks(steps, width)}
     tensors = (floats(a, a), floats(h0, h), floats(h, h), floats(dh, h), floats(dlast, h), floats(da, dx), floats(dx, dx), floats(dh0, dx))
     launch(backward_kernel, grid(h, options), *tensors, steps, width, **options, **COMPILER)
     return da, dx, dh0
