@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 Values = frozenset[int] | range  # exactly these, or some of an interval
 Domains = Mapping[str, frozenset[int]]
 
-MOST_PAIRS = 1024  # above this many combinations an operation is bounded by an interval
+MOST_PAIRS = 64  # above this many combinations an operation is bounded by an interval
 
 
 class Expression:
