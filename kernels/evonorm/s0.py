@@ -1,0 +1,266 @@
+r"""EvoNorm-S0, S1 and S2: a swish divided by the spread of its group of channels.
+
+.. math:: y = \gamma\, N / s + \beta, \qquad N = x\, \sigma(v x), \quad s = \sqrt{\mathrm{var}(x) + \epsilon}
+
+with the variance over the n entries of a sample's group. With :math:`\bar N = \bar y \gamma / s` and means :math:`\mu` of groups,
+
+.. math:: \bar x = \bar N\, \sigma (1 + v x (1 - \sigma)) - \frac{x - \mu}{n s^2} \sum \bar N N, \quad
+          \bar v = \sum \bar N x^2 \sigma (1 - \sigma), \quad \bar\gamma = \sum \bar y N / s, \quad \bar\beta = \sum \bar y
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..dispatch import call
+from ..function import Core, Optional, Tensors, accumulate_dtype, fused
+from ..known_bad import refusal
+from ..rows import buffers, row_blocks
+from ..spec import KERNELS, Benchmark, Inputs, KernelSpec, Variant
+
+Given = tuple[Any, ...]
+
+
+def evonorm_s0(
+    x: Tensor,
+    v: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    groups: int,
+    eps: float = 1e-5,
+    centred: bool = True,
+    backend: str | None = None,
+) -> Tensor:
+    """``weight * x * sigmoid(v x) / sqrt(var + eps) + bias``, the variance over a group of channels of one sample.
+
+    "Evolving Normalization-Activation Layers" (2020, 2004.02967): S0; with ``v=None`` S1; and with ``centred=False`` too S2.
+
+    Args:
+        x: (batch, channels, *spatial); tokens are (batch * steps, channels), so that nothing leaks through time.
+        v: (channels,), the slope inside the sigmoid; None is 1.
+        weight, bias: (channels,).
+        groups: how many runs of neighbouring channels have statistics of their own; divides the channels.
+        eps: added to the variance, above zero.
+        centred: False takes the mean square in place of the variance.
+        backend: ``fast``, ``reference``, ``triton`` or ``compile``; None lets :mod:`archwright.kernels.dispatch` choose.
+
+    Returns:
+        The shape and dtype of ``x``; statistics in float32 (float64 for float64 inputs).
+
+    Raises:
+        ValueError: shapes do not match, or eps is not positive. TypeError: a tensor is not floating point. BackendError: see dispatch.
+    """
+    check("evonorm_s0", x, eps, v=v, weight=weight, bias=bias)
+    if groups < 1 or x.shape[1] % groups:
+        raise ValueError(f"evonorm_s0 needs groups that divide the {x.shape[1]} channels. Got {groups} instead.")
+    result: Tensor = call(SPEC, x, v, weight, bias, backend=backend, groups=groups, eps=float(eps), centred=centred)
+    return result
+
+
+def check(function: str, x: Tensor, eps: float, **per_channel: Tensor | None) -> None:
+    """Refuse what neither EvoNorm can take."""
+    for name, tensor in (("x", x), *per_channel.items()):
+        if tensor is not None and not tensor.is_floating_point():
+            raise TypeError(f'The argument "{name}" of {function} must be floating point. Got {tensor.dtype} instead.')
+    if x.dim() < 2:
+        raise ValueError(f"{function} needs x of shape (batch, channels, *spatial). Got {tuple(x.shape)} instead.")
+    for name, tensor in per_channel.items():
+        if tensor is not None and tensor.shape != x.shape[1:2]:
+            raise ValueError(f'{function} needs "{name}" of shape ({x.shape[1]},), one per channel. Got {tuple(tensor.shape)} instead.')
+    if not eps > 0:
+        raise ValueError(f"{function} needs eps above zero, so that constant inputs stay finite. Got {eps} instead.")
+
+
+def over_channels(parameter: Tensor, x: Tensor) -> Tensor:
+    """(channels,) in a shape that broadcasts along (batch, channels, *spatial)."""
+    return parameter.view(-1, *(1 for _ in x.shape[2:]))
+
+
+def reference(x: Tensor, v: Tensor | None, weight: Tensor, bias: Tensor, *, groups: int, eps: float, centred: bool) -> Tensor:
+    """The equation as it is written, in the dtype of its inputs."""
+    grouped = x.reshape(x.shape[0], groups, x[0].numel() // groups if x.shape[0] else 0)
+    measured = grouped - grouped.mean(-1, keepdim=True) if centred else grouped
+    scaled = x.reshape(grouped.shape) * torch.rsqrt(measured.square().mean(-1, keepdim=True) + eps)
+    gate = torch.sigmoid(x if v is None else over_channels(v, x) * x)
+    return (over_channels(weight, x) * (scaled.reshape(x.shape) * gate) + over_channels(bias, x)).to(x.dtype)
+
+
+# --- fast: samples in blocks that stay in cache, closed-form gradients --------------------------------------------------------
+
+
+def fast(x: Tensor, v: Tensor | None, weight: Tensor, bias: Tensor, *, groups: int, eps: float, centred: bool) -> Tensor:
+    """Saves mean and 1 / s of every group. A compiler is given the definition, which it fuses itself."""
+    options: dict[str, Any] = {"groups": groups, "eps": eps, "centred": centred}
+    return reference(x, v, weight, bias, **options) if torch.compiler.is_compiling() else fused(_FAST, x, v, weight, bias, **options)[0]
+
+
+def _forward(
+    x: Tensor, v: Tensor | None, weight: Tensor, bias: Tensor, *, groups: int, eps: float, centred: bool
+) -> tuple[Tensors, Optional]:
+    """y; mean (batch, groups, 1), None where not centred; 1 / s (batch, groups, 1)."""
+    dtype = accumulate_dtype(x, v, weight, bias)
+    rows = x.reshape(*x.shape[:2], -1)
+    y = torch.empty_like(rows)
+    slope, gain, shift = (None if t is None else t.to(dtype)[:, None] for t in (v, weight, bias))
+    inverse = torch.empty((x.shape[0], groups, 1), dtype=dtype, device=x.device)
+    mean = torch.empty_like(inverse) if centred else None
+    work, result = buffers(rows, dtype, 2)
+    for block in row_blocks(rows):
+        at = rows[block].to(dtype)
+        part, r = work[: len(at)], inverse[block]
+        out = y[block] if y.dtype == dtype else result[: len(at)]
+        grouped, squares = (tensor.view(len(at), groups, -1) for tensor in (at, part))
+        if mean is None:
+            torch.mul(grouped, grouped, out=squares)
+        else:
+            torch.mean(grouped, -1, keepdim=True, out=mean[block])
+            torch.sub(grouped, mean[block], out=squares).square_()
+        torch.mean(squares, -1, keepdim=True, out=r)
+        r.add_(eps).rsqrt_()
+        gate = torch.sigmoid(at, out=part) if slope is None else torch.mul(at, slope, out=part).sigmoid_()
+        torch.mul(gate.mul_(at), _spread(r, rows) * gain, out=out).add_(shift)
+        if y.dtype != dtype:
+            y[block] = out
+    return (y.view_as(x),), (mean, inverse)
+
+
+def _backward(
+    args: Given, outputs: Tensors, saved: Given, cotangents: Given, wanted: tuple[bool, ...], *, groups: int, eps: float, centred: bool
+) -> Optional:
+    x, v, weight, bias = args
+    (mean, inverse), dtype = saved, saved[1].dtype
+    rows = x.reshape(*x.shape[:2], -1)
+    dys, dx = cotangents[0].reshape(rows.shape), torch.empty_like(rows)
+    slope, gain = (None if t is None else t.to(dtype)[:, None] for t in (v, weight))
+    count = rows.shape[1] // groups * rows.shape[2]
+    shifts, swishes, slopes = torch.empty((3, *rows.shape[:2], 1), dtype=dtype, device=x.device)
+    gates, weighted, result = buffers(rows, dtype, 3)
+    for block in row_blocks(rows):
+        at, given, r = rows[block].to(dtype), dys[block].to(dtype), inverse[block]
+        gate, part = gates[: len(at)], weighted[: len(at)]
+        out = dx[block] if dx.dtype == dtype else result[: len(at)]
+        torch.sum(given, -1, keepdim=True, out=shifts[block])
+        _ = torch.sigmoid(at, out=gate) if slope is None else torch.mul(at, slope, out=gate).sigmoid_()
+        torch.mul(given, gate, out=part)
+        torch.mul(part, at, out=out)
+        torch.sum(out, -1, keepdim=True, out=swishes[block])
+        out.mul_(gate.neg_().add_(1.0))  # dy x sigma (1 - sigma)
+        _ = part.add_(out) if slope is None else part.addcmul_(out, slope)
+        torch.sum(out.mul_(at), -1, keepdim=True, out=slopes[block])
+        pull = (swishes[block] * gain).view(len(at), groups, -1).sum(-1, keepdim=True) * r**3 / -count
+        grouped, into = at.view(len(at), groups, -1), out.view(len(at), groups, -1)
+        _ = into.copy_(grouped) if mean is None else torch.sub(grouped, mean[block], out=into)
+        into.mul_(pull)
+        out.addcmul_(part, _spread(r, rows) * gain)
+        if dx.dtype != dtype:
+            dx[block] = out
+    spread = _spread(inverse, rows)
+    dv = None if v is None else ((slopes * spread).sum((0, 2)) * weight).to(v.dtype)
+    return dx.view_as(x), dv, (swishes * spread).sum((0, 2)).to(weight.dtype), shifts.sum((0, 2)).to(bias.dtype)
+
+
+_FAST = Core(_forward, _backward, reference)
+
+
+def _spread(statistic: Tensor, rows: Tensor) -> Tensor:
+    """(batch, groups, 1) as (batch, channels, 1)."""
+    batch, groups, _ = statistic.shape
+    return statistic.expand(batch, groups, rows.shape[1] // groups).reshape(batch, rows.shape[1], 1)
+
+
+# --- Triton -------------------------------------------------------------------------------------------------------------
+
+
+def triton(x: Tensor, v: Tensor | None, weight: Tensor, bias: Tensor, *, groups: int, eps: float, centred: bool) -> Tensor:
+    """One launch per direction; see :mod:`archwright.kernels.evonorm.s0_triton`."""
+    from . import s0_triton
+
+    return fused(s0_triton.CORE, x, v, weight, bias, groups=groups, eps=eps, centred=centred)[0]
+
+
+def supports(x: Tensor, v: Tensor | None, weight: Tensor, bias: Tensor, *, groups: int, eps: float, centred: bool) -> str | None:
+    """Why Triton cannot serve these arguments, or None when it can."""
+    return refusal(x, kernel="evonorm_s0")
+
+
+def variants() -> list[Variant]:
+    from . import s0_triton
+
+    return s0_triton.variants()
+
+
+# --- spec ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size and variant: s0, s1 (without v) or s2 (not centred either)."""
+
+    shape: tuple[int, ...]
+    groups: int
+    variant: str = "s0"
+    eps: float = 1e-5
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.shape))}-{self.groups}groups-{self.variant}" + ("" if self.eps == 1e-5 else f"-eps{self.eps:g}")
+
+
+def _inputs(case: Case, dtype: torch.dtype, device: str, generator: torch.Generator) -> Inputs:
+    x = 0.3 + torch.randn(case.shape, generator=generator, dtype=torch.float64)
+    v, weight, bias = (torch.randn(case.shape[1], generator=generator, dtype=torch.float64) for _ in range(3))
+    made = (x, v if case.variant == "s0" else None, weight, bias)
+    tensors = tuple(None if t is None else t.to(device=device, dtype=dtype) for t in made)
+    return Inputs(tensors, {"groups": case.groups, "eps": case.eps, "centred": case.variant != "s2"})
+
+
+def _elements(case: Case) -> int:
+    return torch.Size(case.shape).numel()
+
+
+def _bytes(case: Case, dtype: torch.dtype, direction: str) -> int:
+    """Forward reads x and writes y; backward reads x, dy and writes dx."""
+    return {"forward": 2, "backward": 3}[direction] * _elements(case) * dtype.itemsize
+
+
+def _flops(case: Case, direction: str) -> int:
+    return {"forward": 12, "backward": 25}[direction] * _elements(case)
+
+
+_SMALL = (
+    Case((3, 4, 5), 2),
+    Case((3, 4, 5), 2, "s1"),
+    Case((3, 4, 5), 2, "s2"),
+    Case((2, 3, 3, 4), 1),
+    Case((9, 12), 3),
+    Case((2, 10), 1, "s2"),
+    Case((17, 6), 2, "s1"),
+    Case((1, 2, 17), 2),
+    Case((2, 4), 4, eps=1.0),  # one entry per group: centred, it is all eps
+)
+_CASES = (*_SMALL, Case((0, 4, 3), 2), Case((2, 4, 0), 2), Case((5, 64, 8, 8), 8), Case((300, 63), 7), Case((130, 64, 33), 32, "s2"))
+_IMAGE = Case((32, 64, 16, 16), 8)
+
+SPEC = KERNELS.add(
+    KernelSpec(
+        name="evonorm_s0",
+        public=evonorm_s0,
+        reference=reference,
+        fast=fast,
+        triton=triton,
+        inputs=_inputs,
+        cases=_CASES,
+        small_cases=_SMALL,
+        differentiable=("x", "v", "weight", "bias"),
+        per_sample=("x",),
+        bytes=_bytes,
+        flops=_flops,
+        supports=supports,
+        benchmarks=(Benchmark(_IMAGE, 2), Benchmark(Case((8192, 64), 8), 1.5), Benchmark(Case((8192, 128), 8), 1.5)),
+        variants=variants,
+    )
+)
