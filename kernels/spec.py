@@ -79,6 +79,7 @@ class KernelSpec:
         benchmarks: what is measured.
         variants: the compilations that must succeed without spilling registers; imports triton when called.
         twice: whether the fast path and Triton can be differentiated twice; where not, they say so.
+        exact_gradient: False where the gradient is on purpose not that of the function, so that no finite difference finds it.
         has_triton: False where PyTorch's own GPU kernels are the best there is: ``triton`` is ``fast`` and ``supports`` says so.
     """
 
@@ -101,6 +102,7 @@ class KernelSpec:
     benchmarks: tuple[Benchmark, ...] = ()
     variants: Callable[[], Sequence[Variant]] = tuple
     twice: bool = True
+    exact_gradient: bool = True
     has_triton: bool = True
 
     def implementation(self, backend: str) -> Implementation:

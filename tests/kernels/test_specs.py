@@ -36,7 +36,8 @@ def test_gradients_and_their_gradients_in_float64(spec):
     def fast(*given):
         return on(spec, "fast")(*given, **inputs.options)
 
-    assert torch.autograd.gradcheck(fast, args)
+    if spec.exact_gradient:
+        assert torch.autograd.gradcheck(fast, args)
     if spec.twice:
         assert torch.autograd.gradgradcheck(fast, args, fast_mode=True)
     else:

@@ -48,6 +48,8 @@ def test_laws(spec, law):
 
 @pytest.mark.parametrize("spec", EVERY)
 def test_gradients_in_float64(spec):
+    if not spec.exact_gradient:
+        pytest.skip(f"the gradient of {spec.name} is on purpose not that of the function")
     inputs = draw(spec, spec.small_cases[0], torch.float64)
     args = [None if arg is None else arg.requires_grad_() for arg in inputs.args]
     with small_tiles():
