@@ -175,7 +175,7 @@ def _spec(front: Front, draw: Draw, dtypes: tuple[torch.dtype, ...] = FLOATS, bo
             flops=_flops(front),
             supports=_supports,
             dtypes=dtypes,
-            benchmarks=(Benchmark(Case(32, 256, 64), 8), Benchmark(Case(8, 1024, 128), 30)),
+            benchmarks=(Benchmark(Case(32, 256, 64), 6), Benchmark(Case(8, 1024, 128), 30)),
             variants=_variants(front),
         )
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ....kernels.scan import linear_scan
+from ....kernels.gated_scan import rg_lru_scan
 from ...choices import Domain, OneOf, Real
 from ...errors import BuildError
 from ...facts import block
@@ -24,8 +24,6 @@ _KNOBS: dict[str, Domain] = {
     "gate_blocks": OneOf((1, 2, 4, 8, 16)),
     "causal": OneOf((True, False)),
 }
-# The square root below has no slope at 0; anything this small is nothing beside a state of order 1.
-_TINY = 1e-24
 
 
 class RealGatedLRU(nn.Module):
@@ -48,19 +46,10 @@ class RealGatedLRU(nn.Module):
         self.log_odds.no_weight_decay = True  # type: ignore[attr-defined]
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_decay, gated = self.gates(x)
-        scale = torch.sqrt(_TINY - torch.expm1(2.0 * log_decay))
-        h, last = linear_scan(log_decay.exp(), scale * gated, state, reverse=self.reverse)
-        return h.to(x.dtype), last
-
-    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``log a_t`` and ``i_t x_t``, each [B, T, width], in float32 or better."""
         blocks = x.unflatten(-1, (self.blocks, -1))
         pre = torch.einsum("btnk,nko->btno", blocks, self.gate_weight) + self.gate_bias
-        exact = pre.dtype if pre.dtype == torch.float64 else torch.float32
-        recurrence, entry = torch.sigmoid(pre.to(exact)).chunk(2, dim=-1)
-        log_decay = -self.c * F.softplus(-self.log_odds.to(exact)) * recurrence.flatten(2)
-        return log_decay, entry.flatten(2) * x.to(exact)
+        recurrence, entry = (part.flatten(2) for part in pre.chunk(2, dim=-1))
+        return rg_lru_scan(recurrence, entry, x, self.log_odds, state, c=self.c, reverse=self.reverse)
 
 
 @block("rg-lru", "mixer", knobs=_KNOBS, paper="Griffin: Mixing Gated Linear Recurrences with Local Attention (2024, 2402.19427)")
