@@ -106,7 +106,8 @@ def _forward(
     dtype = accumulate_dtype(x, v, weight, bias)
     rows = x.reshape(*x.shape[:2], -1)
     y = torch.empty_like(rows)
-    slope, gain, shift = (None if t is None else t.to(dtype)[:, None] for t in (v, weight, bias))
+    gain, shift = (parameter.to(dtype)[:, None] for parameter in (weight, bias))
+    slope = None if v is None else v.to(dtype)[:, None]
     inverse = torch.empty((x.shape[0], groups, 1), dtype=dtype, device=x.device)
     mean = torch.empty_like(inverse) if centred else None
     work, result = buffers(rows, dtype, 2)
@@ -136,7 +137,7 @@ def _backward(
     (mean, inverse), dtype = saved, saved[1].dtype
     rows = x.reshape(*x.shape[:2], -1)
     dys, dx = cotangents[0].reshape(rows.shape), torch.empty_like(rows)
-    slope, gain = (None if t is None else t.to(dtype)[:, None] for t in (v, weight))
+    slope, gain = None if v is None else v.to(dtype)[:, None], weight.to(dtype)[:, None]
     count = rows.shape[1] // groups * rows.shape[2]
     shifts, swishes, slopes = torch.empty((3, *rows.shape[:2], 1), dtype=dtype, device=x.device)
     gates, weighted, result = buffers(rows, dtype, 3)

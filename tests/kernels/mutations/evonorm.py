@@ -1,0 +1,12 @@
+"""Mistakes in EvoNorm."""
+
+from .types import Mutation
+
+MUTATIONS = [
+    Mutation("evonorm_s0", "evonorm.s0", "r**3 / -count", "r**3 / count", "fast"),
+    Mutation("evonorm_s0", "evonorm.s0", "gate.neg_().add_(1.0)", "gate.neg_()", "fast"),
+    Mutation(
+        "evonorm_s0", "evonorm.s0_triton", "tl.where(mask, value - mean[:, None, None], 0.0)", "value - mean[:, None, None]", "triton"
+    ),
+    Mutation("evonorm_s0", "evonorm.s0_triton", "* gate * (1.0 + inner", "* gate * (1.0 - inner", "triton"),
+]

@@ -1,0 +1,86 @@
+"""EvoNorm: what its definitions promise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from archwright.kernels import evonorm_s0
+
+
+def _draw(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def _parameters(channels):
+    return tuple(_draw(channels, seed=seed) for seed in (1, 2, 3))
+
+
+ONE, ZERO = torch.ones(6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+
+
+def test_s0_by_hand():
+    """Of (1, 3): variance 1; of their squares: mean 5."""
+    x = torch.tensor([[1.0, 3.0]])
+    one, zero = torch.ones(2), torch.zeros(2)
+    swish = torch.tensor([[0.7310586, 2.8577224]])
+    torch.testing.assert_close(evonorm_s0(x, None, one, zero, groups=1, eps=1e-12), swish)
+    torch.testing.assert_close(evonorm_s0(x, None, one, zero, groups=1, eps=1e-12, centred=False), swish / 5**0.5)
+    slopes = torch.tensor([2.0, 0.0])
+    y = evonorm_s0(x, slopes, torch.tensor([1.0, 10.0]), torch.tensor([0.0, 1.0]), groups=1, eps=1e-12)
+    torch.testing.assert_close(y, torch.tensor([[0.8807971, 16.0]]))
+
+
+def test_without_slope_it_is_half_of_the_input_over_its_spread():
+    x = _draw(4, 6, 5)
+    y = evonorm_s0(x, ZERO, ONE, ZERO, groups=2, eps=1e-9)
+    spread = x.reshape(4, 2, -1).std(-1, correction=0).repeat_interleave(3, 1)[..., None]
+    torch.testing.assert_close(y, 0.5 * x / spread, atol=1e-6, rtol=0)
+    torch.testing.assert_close(evonorm_s0(50 * x, ZERO, ONE, ZERO, groups=2, eps=1e-9), y, atol=1e-6, rtol=0)
+
+
+def test_variants_are_a_norm_of_the_group_times_a_swish():
+    x, (v, weight, bias) = _draw(3, 6, 4, 2), _parameters(6)
+    at = (6, 1, 1)
+    centre = x - x.reshape(3, 2, -1).mean(-1).repeat_interleave(3, 1)[..., None, None]
+    for measured, centred in ((centre, True), (x, False)):
+        moment = measured.square().reshape(3, 2, -1).mean(-1).repeat_interleave(3, 1)[..., None, None]
+        for slope in (v, None):
+            gate = torch.sigmoid(x * (1 if slope is None else slope.view(at)))
+            expected = weight.view(at) * x * gate / (moment + 1e-5).sqrt() + bias.view(at)
+            torch.testing.assert_close(evonorm_s0(x, slope, weight, bias, groups=2, centred=centred), expected)
+
+
+def test_a_sample_does_not_see_the_others():
+    x, parameters = _draw(5, 6, 7), _parameters(6)
+    y = evonorm_s0(x, *parameters, groups=3)
+    assert torch.equal(evonorm_s0(x[2:3], *parameters, groups=3), y[2:3])
+
+
+def test_one_group_on_tokens_is_layer_norm_s_spread():
+    x = _draw(8, 6)
+    y = evonorm_s0(x, None, ONE, ZERO, groups=1, eps=1e-5)
+    scale = F.layer_norm(x, (6,)) / (x - x.mean(-1, keepdim=True))
+    torch.testing.assert_close(y, F.silu(x) * scale)
+
+
+def test_a_large_common_offset_keeps_the_variance():
+    x = _draw(3, 6, 50, dtype=torch.float32) + 1000
+    y = evonorm_s0(x, ZERO.float(), ONE.float(), ZERO.float(), groups=2)
+    exact = evonorm_s0(x.double(), ZERO, ONE, ZERO, groups=2, backend="reference")
+    torch.testing.assert_close(y.double(), exact, rtol=1e-5, atol=0)
+
+
+def test_wrong_arguments_to_s0_are_refused_in_one_sentence():
+    x, one = torch.zeros(2, 6), torch.ones(6)
+    for args, options, error, words in (
+        ((x.long(), None, one, one), {"groups": 1}, TypeError, '"x"'),
+        ((x[0], None, one, one), {"groups": 1}, ValueError, "batch, channels"),
+        ((x, torch.ones(2), one, one), {"groups": 1}, ValueError, '"v" of shape'),
+        ((x, None, one[:3], one), {"groups": 1}, ValueError, '"weight" of shape'),
+        ((x, None, one, one), {"groups": 4}, ValueError, "groups that divide the 6 channels"),
+        ((x, None, one, one), {"groups": 1, "eps": 0.0}, ValueError, "eps above zero"),
+    ):
+        with pytest.raises(error, match=words):
+            evonorm_s0(*args, **options)
