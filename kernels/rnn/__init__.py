@@ -177,7 +177,7 @@ _SMALL = (
     *(Case(cell, 17, 3, 2, 5, state=True, reverse=True) for cell in CELLS),
     *(Case(cell, 2, 5, 1, 17, bias=False) for cell in CELLS),
     *(Case(cell, 1, 1, 1, 1) for cell in CELLS),
-    Case("slstm", 2, 6, 1, 4, state=True, scale=30.0),
+    Case("slstm", 2, 6, 1, 6, state=True, scale=30.0),
 )
 _CASES = (
     *(Case(cell, *size, state=s, reverse=r) for cell in CELLS for size in _SIZES for s, r in _PAIRS[:: 3 if size[0] == 1 else 1]),
@@ -205,6 +205,11 @@ SPEC = KERNELS.add(
         bytes=_bytes,
         flops=_flops,
         supports=supports,
+        # against torch.nn, whose layers hold the input projection: studies/benchmarks/recurrent_layers.py
+        benchmarks=(
+            *(Benchmark(Case(cell, 32, 256, 1, 64), 3.0) for cell in CELLS),
+            *(Benchmark(Case(cell, 32, 256, 4, 16), 3.0) for cell in CELLS),
+        ),
         variants=variants,
     )
 )

@@ -66,7 +66,8 @@ def backward(
     """The gradients of gates, recurrent weights, bias and state."""
     gates, recurrent, bias, state = args
     dh, dlast = cotangents
-    assert gates is not None and recurrent is not None
+    assert gates is not None
+    assert recurrent is not None
     h, rule, tensors = outputs[0], CELLS[cell], list[Any](saved)
     chunk = Chunk(gates, tensors[0].dtype, reverse)
     batch, _, count, heads, width = gates.shape

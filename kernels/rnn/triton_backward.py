@@ -5,39 +5,41 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..numerics import sigmoid, softplus, tanh
+from ..numerics import sigmoid, tanh
 
 
 @triton.jit
 def backward_kernel(
     gates, recurrent, state, returning, h_out, kept, dh_out, dlast, dgates, dreturning, dstate, batch, steps, heads, width,
     CELL: tl.constexpr, HAS_STATE: tl.constexpr, HAS_DH: tl.constexpr, HAS_DLAST: tl.constexpr, REVERSE: tl.constexpr,
-    ACC: tl.constexpr, DOT: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
+    ACC: tl.constexpr, DOT: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """From the last step to the first; ``returning`` is R h + b of every step, its gradient ``dreturning``; shapes as in forward."""
+    size = BLOCK_D if EXACT else width  # known to the compiler, the rows of a head are read whole
     GATES: tl.constexpr = 1 if CELL == "elman" else (3 if CELL == "gru" else 4)
     row = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)[:, None]
     head = tl.program_id(1)
     o = tl.arange(0, BLOCK_D)[:, None]
     i = tl.arange(0, BLOCK_D)[None, :]
-    inside = (row < batch) & (i < width)
-    square = (i < width) & (o < width)
-    layer = heads * width
+    inside = (row < batch) & (i < size)
+    square = (i < size) & (o < size)
+    layer = heads * size
     ahead = layer if REVERSE else -layer
     final = 0 if REVERSE else (steps - 1)
-    entry = row.to(tl.int64) * layer + head * width + i
-    at = row.to(tl.int64) * steps * layer + final * layer + head * width + i
-    at_gates = row.to(tl.int64) * steps * GATES * layer + final * GATES * layer + head * width + i
-    states = batch.to(tl.int64) * layer
+    entry = row.to(tl.int64) * layer + head * size + i
+    place = row.to(tl.int64) * steps * layer + head * size + i
+    place_gates = row.to(tl.int64) * steps * GATES * layer + head * size + i
+    at = tl.cast(final, tl.int64) * layer
+    states = tl.cast(batch, tl.int64) * layer
     tape = states * steps
 
-    matrix = recurrent + head * width * width + o * width + i
+    matrix = recurrent + head * size * size + o * size + i
     r0 = tl.load(matrix, mask=square, other=0.0).to(DOT)
     if GATES > 1:
-        r1 = tl.load(matrix + layer * width, mask=square, other=0.0).to(DOT)
-        r2 = tl.load(matrix + 2 * layer * width, mask=square, other=0.0).to(DOT)
+        r1 = tl.load(matrix + layer * size, mask=square, other=0.0).to(DOT)
+        r2 = tl.load(matrix + 2 * layer * size, mask=square, other=0.0).to(DOT)
     if GATES > 3:
-        r3 = tl.load(matrix + 3 * layer * width, mask=square, other=0.0).to(DOT)
+        r3 = tl.load(matrix + 3 * layer * size, mask=square, other=0.0).to(DOT)
 
     dh = tl.zeros((BLOCK_B, BLOCK_D), dtype=ACC)
     dc = dh
@@ -45,12 +47,10 @@ def backward_kernel(
     rest = dh
     c = dh
     n = dh
-    m = dh
     if CELL == "lstm" or CELL == "slstm":
-        c = tl.load(kept + at, mask=inside, other=0.0)
+        c = tl.load(kept + at + place, mask=inside, other=0.0)
     if CELL == "slstm":
-        n = tl.load(kept + tape + at, mask=inside, other=0.0)
-        m = tl.load(kept + 2 * tape + at, mask=inside, other=0.0)
+        n = tl.load(kept + tape + at + place, mask=inside, other=0.0)
     if HAS_DLAST:
         dh = tl.load(dlast + entry, mask=inside, other=0.0).to(ACC)
         if GATES > 3:
@@ -59,23 +59,22 @@ def backward_kernel(
             dn = tl.load(dlast + 2 * states + entry, mask=inside, other=0.0).to(ACC)
             rest = tl.load(dlast + 3 * states + entry, mask=inside, other=0.0).to(ACC) - dc * c - dn * n
 
-    earlier = tl.zeros((BLOCK_B, BLOCK_D), dtype=tl.int32) + 1
-    for _ in range(steps):
-        before = inside & (earlier < steps)
-        start = inside & (earlier == steps)
+    for done in range(steps):
+        before = inside & (row * 0 + done + 1 < steps)
+        start = inside & (row * 0 + done + 1 == steps)
         if HAS_DH:
-            dh += tl.load(dh_out + at, mask=inside, other=0.0).to(ACC)
-        p0 = tl.load(returning + at_gates, mask=inside, other=0.0)
-        u0 = tl.load(gates + at_gates, mask=inside, other=0.0).to(ACC) + p0
+            dh += tl.load(dh_out + at + place, mask=inside, other=0.0).to(ACC)
+        p0 = tl.load(returning + GATES * at + place_gates, mask=inside, other=0.0)
+        u0 = tl.load(gates + GATES * at + place_gates, mask=inside, other=0.0).to(ACC) + p0
         if GATES > 1:
-            p1 = tl.load(returning + at_gates + layer, mask=inside, other=0.0)
-            p2 = tl.load(returning + at_gates + 2 * layer, mask=inside, other=0.0)
-            u1 = tl.load(gates + at_gates + layer, mask=inside, other=0.0).to(ACC) + p1
-            u2 = tl.load(gates + at_gates + 2 * layer, mask=inside, other=0.0).to(ACC)
+            p1 = tl.load(returning + (GATES * at + layer) + place_gates, mask=inside, other=0.0)
+            p2 = tl.load(returning + (GATES * at + 2 * layer) + place_gates, mask=inside, other=0.0)
+            u1 = tl.load(gates + (GATES * at + layer) + place_gates, mask=inside, other=0.0).to(ACC) + p1
+            u2 = tl.load(gates + (GATES * at + 2 * layer) + place_gates, mask=inside, other=0.0).to(ACC)
         if GATES > 3:
-            u3 = tl.load(gates + at_gates + 3 * layer, mask=inside, other=0.0).to(ACC)
-            u3 += tl.load(returning + at_gates + 3 * layer, mask=inside, other=0.0)
-            c_before = tl.load(kept + at + ahead, mask=before, other=0.0)
+            u3 = tl.load(gates + (GATES * at + 3 * layer) + place_gates, mask=inside, other=0.0).to(ACC)
+            u3 += tl.load(returning + (GATES * at + 3 * layer) + place_gates, mask=inside, other=0.0)
+            c_before = tl.load(kept + (at + ahead) + place, mask=before, other=0.0)
             if HAS_STATE:
                 c_before += tl.load(state + states + entry, mask=start, other=0.0).to(ACC)
         carry = tl.zeros((BLOCK_B, BLOCK_D), dtype=ACC)
@@ -83,7 +82,7 @@ def backward_kernel(
             y = tanh(u0)
             d0 = dh * (1.0 - y * y)
         if CELL == "gru":
-            h_before = tl.load(h_out + at + ahead, mask=before, other=0.0).to(ACC)
+            h_before = tl.load(h_out + (at + ahead) + place, mask=before, other=0.0).to(ACC)
             if HAS_STATE:
                 h_before += tl.load(state + entry, mask=start, other=0.0).to(ACC)
             r = sigmoid(u0)
@@ -108,17 +107,13 @@ def backward_kernel(
             dc = dc * keep
             c = c_before
         if CELL == "slstm":
-            n_before = tl.load(kept + tape + at + ahead, mask=before, other=0.0)
-            m_before = tl.load(kept + 2 * tape + at + ahead, mask=before, other=0.0)
+            n_before = tl.load(kept + tape + (at + ahead) + place, mask=before, other=0.0)
             if HAS_STATE:
                 n_before += tl.load(state + 2 * states + entry, mask=start, other=0.0).to(ACC)
-                m_before += tl.load(state + 3 * states + entry, mask=start, other=0.0).to(ACC)
-            else:
-                m_before = tl.where(start, float("-inf"), m_before)
-            forget = m_before - softplus(-u1)
-            larger = tl.where(forget >= u0, 1.0, 0.0)
-            enter = tl.exp(u0 - m)
-            keep = tl.exp(forget - m)
+            lead = tl.load(kept + (2 * tape + at) + place, mask=inside, other=0.0)
+            larger = tl.where(lead <= 0.0, 1.0, 0.0)
+            enter = tl.exp(tl.minimum(lead, 0.0))
+            keep = tl.exp(tl.minimum(-lead, 0.0))
             new = tanh(u2 + p2)
             out = sigmoid(u3)
             divisor = tl.maximum(n, 1.0)
@@ -135,26 +130,23 @@ def backward_kernel(
             dn = dn * keep
             c = c_before
             n = n_before
-            m = m_before
         dh = carry + tl.dot(d0.to(DOT), r0, out_dtype=ACC, input_precision="ieee")
-        tl.store(dreturning + at_gates, d0, mask=inside)
-        tl.store(dgates + at_gates, d0, mask=inside)
+        tl.store(dreturning + GATES * at + place_gates, d0, mask=inside)
+        tl.store(dgates + GATES * at + place_gates, d0, mask=inside)
         if GATES > 1:
             dh += tl.dot(d1.to(DOT), r1, out_dtype=ACC, input_precision="ieee")
             dh += tl.dot(d2.to(DOT), r2, out_dtype=ACC, input_precision="ieee")
-            tl.store(dreturning + at_gates + layer, d1, mask=inside)
-            tl.store(dreturning + at_gates + 2 * layer, d2, mask=inside)
-            tl.store(dgates + at_gates + layer, d1, mask=inside)
+            tl.store(dreturning + (GATES * at + layer) + place_gates, d1, mask=inside)
+            tl.store(dreturning + (GATES * at + 2 * layer) + place_gates, d2, mask=inside)
+            tl.store(dgates + (GATES * at + layer) + place_gates, d1, mask=inside)
             if CELL == "gru":
                 d2 = dnew
-            tl.store(dgates + at_gates + 2 * layer, d2, mask=inside)
+            tl.store(dgates + (GATES * at + 2 * layer) + place_gates, d2, mask=inside)
         if GATES > 3:
             dh += tl.dot(d3.to(DOT), r3, out_dtype=ACC, input_precision="ieee")
-            tl.store(dreturning + at_gates + 3 * layer, d3, mask=inside)
-            tl.store(dgates + at_gates + 3 * layer, d3, mask=inside)
+            tl.store(dreturning + (GATES * at + 3 * layer) + place_gates, d3, mask=inside)
+            tl.store(dgates + (GATES * at + 3 * layer) + place_gates, d3, mask=inside)
         at += ahead
-        at_gates += GATES * ahead
-        earlier += 1
 
     tl.store(dstate + entry, dh, mask=inside)
     if GATES > 3:
