@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from archwright.kernels import evonorm_s0
+from archwright.kernels import evonorm_b0, evonorm_s0
 
 
 def _draw(*shape, seed=0, dtype=torch.float64):
@@ -84,3 +86,92 @@ def test_wrong_arguments_to_s0_are_refused_in_one_sentence():
     ):
         with pytest.raises(error, match=words):
             evonorm_s0(*args, **options)
+
+
+# --- B0 -----------------------------------------------------------------------------------------------------------------
+
+
+def _direct(x, v, weight, bias, batch_variance, eps):
+    """The equation over numpy arrays, (batch, channels, positions), one entry at a time."""
+    y = np.empty_like(x)
+    for b, c, s in np.ndindex(*x.shape):
+        own = np.sqrt(x[b, c].var() + eps)
+        y[b, c, s] = weight[c] * x[b, c, s] / max(np.sqrt(batch_variance[c] + eps), v[c] * x[b, c, s] + own) + bias[c]
+    return y
+
+
+def test_b0_equals_its_equation_in_training_and_after():
+    x, parameters, running = _draw(3, 4, 5), _parameters(4), _draw(4, seed=5).abs()
+    arrays = [parameter.numpy() for parameter in parameters]
+    y, moved = evonorm_b0(x, *parameters, running, training=True, momentum=0.25)
+    batch = x.numpy().var((0, 2))
+    np.testing.assert_allclose(y, _direct(x.numpy(), *arrays, batch, 1e-5), atol=1e-6)
+    np.testing.assert_allclose(moved, 0.75 * running + 0.25 * batch * 15 / 14, atol=1e-12)
+    y, kept = evonorm_b0(x, *parameters, running, training=False)
+    np.testing.assert_allclose(y, _direct(x.numpy(), *arrays, running.numpy(), 1e-5), atol=1e-6)
+    assert torch.equal(kept, running)
+
+
+def test_b0_with_a_steep_negative_slope_divides_by_the_batch():
+    x = _draw(4, 6, 5).abs() + 0.1
+    y, _ = evonorm_b0(x, -1e3 * ONE, ONE, ZERO, ONE, training=True, eps=1e-12)
+    torch.testing.assert_close(y, x / x.std((0, 2), correction=0)[:, None])
+
+
+def test_after_training_a_sample_does_not_see_the_others():
+    x, parameters = _draw(4, 6, 5), _parameters(6)
+    y, _ = evonorm_b0(x, *parameters, ONE, training=False)
+    assert torch.equal(evonorm_b0(x[1:2], *parameters, ONE, training=False)[0], y[1:2])
+
+
+def test_the_running_variance_is_not_written_to():
+    running = ONE.clone()
+    _, moved = evonorm_b0(_draw(4, 6, 5), *_parameters(6), running, training=True)
+    assert torch.equal(running, ONE)
+    assert not torch.equal(moved, ONE)
+
+
+class _B0(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.v, self.weight, self.bias = (nn.Parameter(torch.full((channels,), value)) for value in (1.0, 1.0, 0.0))
+        self.register_buffer("running", torch.ones(channels))
+
+    def forward(self, x):
+        y, moved = evonorm_b0(x, self.v, self.weight, self.bias, self.running, training=self.training)
+        self.running = moved.detach()
+        return y
+
+
+def test_b0_in_the_place_of_batch_norm_and_relu_learns_digits():
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    x = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    target = torch.tensor(digits.target)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [m for i, o in ((1, 16), (16, 16), (16, 16)) for m in (nn.Conv2d(i, o, 3, padding=1, bias=False), _B0(o))]
+        network = nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16 * 16, 10))
+        optimiser = torch.optim.Adam(network.parameters(), 5e-3)
+        for step in range(80):
+            at = torch.randint(1400, (64,))
+            loss = F.cross_entropy(network(x[at]), target[at])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    network.eval()
+    with torch.no_grad():
+        right = (network(x[1400:]).argmax(1) == target[1400:]).float().mean()
+    assert right >= 0.9
+
+
+def test_wrong_arguments_to_b0_are_refused_in_one_sentence():
+    x, one = torch.zeros(2, 6, 3), torch.ones(6)
+    for args, options, error, words in (
+        ((x, one, one, one, one[:2]), {"training": True}, ValueError, '"running_var" of shape'),
+        ((x[:1, :, 0], one, one, one, one), {"training": True}, ValueError, "more than one value per channel"),
+        ((x, one.long(), one, one, one), {"training": True}, TypeError, '"v"'),
+    ):
+        with pytest.raises(error, match=words):
+            evonorm_b0(*args, **options)
