@@ -23,8 +23,6 @@ from .cases import BENCHMARKS, CASES, SMALL_CASES, bytes_moved, flops, inputs
 from .fast import fast
 from .reference import Run, reference
 
-WIDEST = 128  # the width of keys whose part of the state fits in a program's registers
-
 
 def delta_rule(
     q: Tensor,
@@ -49,7 +47,8 @@ def delta_rule(
         log_decay: the logarithm of the factor by which the memory shrinks before a step, (batch, steps, heads), at most 0; None is 0.
         state: the memory before the first step, (batch, heads, width, values); None is zero.
         scale: of the outputs; None is ``width ** -0.5``.
-        chunk: how many steps are worked on at once. It changes the speed, not the result; Triton takes 16 or 32.
+        chunk: how many steps are worked on at once. It changes the speed, not the result; None is 16,
+            and Triton always takes 16.
         normalise: divide queries and keys by their L2 norms, ``sqrt(|x|^2 + 1e-6)``.
         backend: ``fast``, ``reference`` or ``triton``; None lets :mod:`archwright.kernels.dispatch` choose.
 
@@ -118,8 +117,6 @@ def supports(
     normalise: bool = False,
 ) -> str | None:
     """Why Triton cannot serve these arguments, or None when it can."""
-    if q.shape[-1] > WIDEST:
-        return f"the keys are {q.shape[-1]} wide and the kernel holds up to {WIDEST}."
     return refusal(q, kernel="delta_rule")
 
 

@@ -103,10 +103,8 @@ SMALL_CASES = (
     Case(2, 9, 1, 3, 2, decay=-1.0, state=True, normalise=True),
     Case(1, 1, 1, 2, 3),
     Case(1, 8, 2, 3, 5, state=True),
-    Case(1, 17, 1, 5, 17, decay=-1.0),
+    Case(1, 10, 1, 9, 9, decay=-1.0, normalise=True),
     Case(2, 9, 1, 4, 4, decay=-1.0, spike=-1e3, state=True),
-    Case(1, 16, 1, 4, 3, equal=True, rate=1.0, state=True),
-    Case(1, 9, 1, 17, 3, decay=-1.0, state=True),
-    Case(1, 9, 2, 3, 2, normalise=True),
+    Case(2, 12, 2, 7, 3, equal=True, rate=1.0, state=True),
 )
 BENCHMARKS = ((Case(32, 256, 2, 32, 32), 3.6), (Case(8, 1024, 4, 32, 32), 4.5))

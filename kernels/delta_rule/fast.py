@@ -1,15 +1,20 @@
 r"""The delta rule on a CPU: chunks of steps as matrix products, and its gradient in closed form.
 
 With :math:`b` the running sum of the log decays inside a chunk, :math:`\kappa_j = \beta_j k_j` and :math:`S` the state entering it,
-what is written at each step, :math:`y`, solves a unit triangular system, and everything else is products:
+what each step writes, :math:`y`, solves a unit triangular system, and everything else is products:
 
 .. math::
     G_{ij} = e^{b_i - b_j} k_i \kappa_j \; (i > j), \quad P_{ij} = e^{b_i - b_j} q_i \kappa_j \; (i \ge j), \quad
     (I + G)\, Y = V - e^{b} K S, \quad O = e^{b} Q S + P Y, \quad S' = e^{b_C} S + (e^{b_C - b} \kappa)^T Y
 
-Queries and keys both read the state, so that they are stacked as *reads*, (2 C, K), and [P; G] is one product with the writes
-:math:`\kappa`. With :math:`(I + G) [U, W] = [V, e^{b} K]` solved for all chunks at once, :math:`Y = U - W S`, and only two products
-per chunk have to wait for the chunk before.
+Queries and keys both read the state, and both meet the writes
+:math:`\kappa`. With :math:`(I + G)^{-1}` found for all chunks at once by triangular solution, only three products per chunk have to
+wait for the chunk before. The inverse has entries of the size of the rates, so that multiplying by it is as exact as solving.
+
+Backward mirrors it: :math:`\bar Z = P^T \bar O + e^{b_C - b} \kappa \bar S'`, :math:`\bar V = (I + G)^{-T} \bar Z`,
+:math:`\bar S = e^{b_C} \bar S' + (e^b Q)^T \bar O - (e^b K)^T \bar V`, then :math:`\bar P = \bar O Y^T` and :math:`\bar G = -\bar V Y^T`
+give the pairs' share to queries, keys and writes, and :math:`\bar\beta_j = \bar\kappa_j k_j`. The gradient of a log decay is the sum over
+all that passes it: pairs on either side of it, reads of the entering state after it, writes to the leaving state before it.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ def fast(
 
 
 def rows_of(steps: int, chunk: int | None) -> int:
-    """Steps in a chunk."""
+    """Steps in a chunk: with 16 the triangular systems cost least and round no worse than the recurrence."""
     return min(steps, 16 if chunk is None else chunk)
 
 
@@ -91,10 +96,10 @@ def forward(
 
 
 def backward(
-    args: Optional,
+    args: tuple[Any, ...],
     outputs: Optional,
-    saved: Optional,
-    cotangents: Optional,
+    saved: tuple[Any, ...],
+    cotangents: tuple[Any, ...],
     wanted: tuple[bool, ...],
     *,
     scale: float | None = None,
@@ -172,19 +177,25 @@ def backward(
     return joined(dq, q), joined(dk, k), joined(dv, v), dbeta, dlog, dstate
 
 
-def _per_chunk(many: int, *tensors: Tensor | None) -> list[tuple[Tensor | None, ...]]:
+def _per_chunk(many: int, *tensors: Any) -> list[tuple[Any, ...]]:
+    """The tensors of each chunk, (batch * heads, ...); None for what is not there."""
     count = len(tensors[0]) // many
-    parts = [(None,) * count if x is None else x.unflatten(0, (count, many)).unbind(0) for x in tensors]
+    parts: list[Any] = [(None,) * count if x is None else x.unflatten(0, (count, many)).unbind(0) for x in tensors]
     return list(zip(*parts, strict=True))
 
 
 def _shrink(x: Tensor) -> Tensor:
+    """Divide ``x`` by its L2 norms in place; the factors that did it."""
     factor = x.square().sum(-1, keepdim=True).add_(EPS).rsqrt_()
     x *= factor
     return factor
 
 
-def _crossing(pairs):
+def _crossing(pairs: Tensor) -> Tensor:
+    """For each step the sum over all pairs (i, j) that it lies between, ``i >= t > j``.
+
+    A difference of row and column sums would be cheaper, and lose the small gradients of strong decays to cancellation.
+    """
     rows = pairs.shape[-1]
     later = torch.ones((rows, rows), dtype=pairs.dtype, device=pairs.device).triu_()
     return torch.matmul(later, pairs).tril_(-1).sum(-1)
