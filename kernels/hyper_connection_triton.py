@@ -116,10 +116,10 @@ def write_backward(
 
 
 def blocks(positions: int, streams: int, width: int) -> dict[str, int]:
-    """About 4096 elements of all copies in a tile."""
+    """About 1024 elements of all copies in a tile: 4096 spill."""
     held = cover(streams)
     wide = tile(width, 64)
-    return {"BLOCK_R": tile(positions, max(1, 4096 // (held * wide))), "BLOCK_N": held, "BLOCK_D": wide}
+    return {"BLOCK_R": tile(positions, max(1, 1024 // (held * wide))), "BLOCK_N": held, "BLOCK_D": wide}
 
 
 def own_stride(coefficient: Tensor, axes: int) -> int:
