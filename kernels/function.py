@@ -101,7 +101,8 @@ def _differentiable(core: Core, args: Optional, cotangents: Optional, wanted: tu
 
 def _without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
     kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    active = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # the meta device has no autocast
+    return torch.autocast(kind, enabled=False) if active else nullcontext()
 
 
 def accumulate_dtype(*tensors: Tensor | None) -> torch.dtype:
