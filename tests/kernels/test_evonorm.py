@@ -105,10 +105,10 @@ def test_b0_equals_its_equation_in_training_and_after():
     arrays = [parameter.numpy() for parameter in parameters]
     y, moved = evonorm_b0(x, *parameters, running, training=True, momentum=0.25)
     batch = x.numpy().var((0, 2))
-    np.testing.assert_allclose(y, _direct(x.numpy(), *arrays, batch, 1e-5), atol=1e-6)
-    np.testing.assert_allclose(moved, 0.75 * running + 0.25 * batch * 15 / 14, atol=1e-12)
+    np.testing.assert_allclose(y.numpy(), _direct(x.numpy(), *arrays, batch, 1e-5), atol=1e-6)
+    np.testing.assert_allclose(moved.numpy(), 0.75 * running.numpy() + 0.25 * batch * 15 / 14, atol=1e-12)
     y, kept = evonorm_b0(x, *parameters, running, training=False)
-    np.testing.assert_allclose(y, _direct(x.numpy(), *arrays, running.numpy(), 1e-5), atol=1e-6)
+    np.testing.assert_allclose(y.numpy(), _direct(x.numpy(), *arrays, running.numpy(), 1e-5), atol=1e-6)
     assert torch.equal(kept, running)
 
 
@@ -154,7 +154,7 @@ def test_b0_in_the_place_of_batch_norm_and_relu_learns_digits():
         layers = [m for i, o in ((1, 16), (16, 16), (16, 16)) for m in (nn.Conv2d(i, o, 3, padding=1, bias=False), _B0(o))]
         network = nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16 * 16, 10))
         optimiser = torch.optim.Adam(network.parameters(), 5e-3)
-        for step in range(80):
+        for _ in range(60):
             at = torch.randint(1400, (64,))
             loss = F.cross_entropy(network(x[at]), target[at])
             optimiser.zero_grad()
