@@ -52,7 +52,7 @@ def elman_forward(chunk: Chunk, matrix: Tensor, raw: Tensor, extra: Sequence[Ten
 
     def run(steps: int) -> None:
         for before, after, u in chunk.forwards(views, steps):
-            torch.tanh(chunk.add_product(u, before, matrix), out=after)
+            torch.tanh(chunk.add_product(u, before, matrix, out=u), out=after)
 
     return enter, run
 
@@ -65,7 +65,7 @@ def elman_backward(chunk: Chunk, matrix: Tensor, h: Tensor, g: Tensor, carried: 
         after, used = chunk.after(h[:, : steps + 1]), factor[:, :steps]
         torch.addcmul(after.new_ones(()), after, after, value=-1, out=used)
         for early, late, du in chunk.backwards(views, steps):
-            chunk.add_product(early, du.mul_(late), matrix)
+            chunk.add_product(early, du.mul_(late), matrix, out=early)
         out.copy_(used.unsqueeze(3))
         return used.unsqueeze(3)
 
@@ -91,7 +91,7 @@ def gru_forward(chunk: Chunk, matrix: Tensor, raw: Tensor, extra: Sequence[Tenso
 
     def run(steps: int) -> None:
         for before, after, u, rz, r, z, product, n in chunk.forwards(views, steps):
-            chunk.add_product(u, before, matrix)
+            chunk.add_product(u, before, matrix, out=u)
             rz.sigmoid_()
             torch.lerp(n.addcmul_(r, product).tanh_(), before, z, out=after)
 
@@ -116,7 +116,7 @@ def gru_backward(chunk: Chunk, matrix: Tensor, h: Tensor, g: Tensor, carried: Se
         _sigmoid_slope(torch.sub(chunk.before(h[:, : steps + 1]), n, out=scratch), z, grad_input=of_z)
         for early, late, broad, du, flat, kept in chunk.backwards(views, steps):
             du.mul_(broad)
-            chunk.add_product(early.addcmul_(late, kept), flat, matrix)
+            chunk.add_product(early.addcmul_(late, kept), flat, matrix, out=early)
         out[..., :2, :] = used[..., :2, :]
         out[..., 2, :] = by_n.mul_(chunk.after(g[:, : steps + 1]))
         return used
@@ -135,7 +135,7 @@ def lstm_forward(chunk: Chunk, matrix: Tensor, raw: Tensor, extra: Sequence[Tens
 
     def run(steps: int) -> None:
         for before, after, held, holds, u, oif, o, i, f, new, bent in chunk.forwards(views, steps):
-            chunk.add_product(u, before, matrix)
+            chunk.add_product(u, before, matrix, out=u)
             oif.sigmoid_()
             torch.mul(f, held, out=holds).addcmul_(i, new.tanh_())
             torch.mul(o, torch.tanh(holds, out=bent), out=after)
@@ -168,7 +168,7 @@ def lstm_backward(chunk: Chunk, matrix: Tensor, h: Tensor, g: Tensor, carried: S
             torch.addcmul(coming, late, slope, out=total)
             du_o.mul_(late)
             du.mul_(wide)
-            chunk.add_product(early, flat, matrix)
+            chunk.add_product(early, flat, matrix, out=early)
             coming = going
         dc.copy_(coming)
         out[..., 3, :], out[..., :3, :] = used[..., 0, :], used[..., 1:4, :]

@@ -22,7 +22,7 @@ class Chunk:
         self.batch, total, count, self.heads, self.width = gates.shape
         self.steps = min(total, max(8, min(64, _ELEMENTS // max(1, self.batch * count * self.heads * self.width))))
         self.dtype, self.device, self.reverse = dtype, gates.device, reverse
-        at_once: Any = Tensor.addmm_ if self.heads == 1 else Tensor.baddbmm_
+        at_once: Any = torch.addmm if self.heads == 1 else torch.baddbmm
         self.add_product: Any = at_once if self.batch > 3 else _add_product
         self._total = total
 
@@ -78,6 +78,6 @@ class Chunk:
         return views[:steps] if self.reverse else views[steps - 1 :: -1]
 
 
-def _add_product(out: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """For few rows some libraries add the terms of the product to ``out`` one by one, which rounds more."""
-    return out.add_(left @ right)
+def _add_product(sum_to: Tensor, left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
+    """For few rows some libraries add the terms of the product to the sum one by one, which rounds more."""
+    return torch.add(sum_to, left @ right, out=out)

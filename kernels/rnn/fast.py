@@ -97,7 +97,8 @@ def backward(
         rows = returning.reshape(heads, steps * batch, count * width)
         if wanted[1]:
             before = chunk.before(states[:, : steps + 1]).reshape(heads, steps * batch, width)
-            chunk.add_product(chunk.whole(dmatrix), chunk.whole(rows.transpose(1, 2)), chunk.whole(before))
+            total = chunk.whole(dmatrix)
+            chunk.add_product(total, chunk.whole(rows.transpose(1, 2)), chunk.whole(before), out=total)
         if wanted[2]:
             doffset += returning.sum((1, 2))
     drecurrent = dmatrix.unflatten(1, (count, width)).transpose(0, 1).roll(-rule.roll, 0).to(recurrent.dtype)

@@ -40,7 +40,7 @@ def slstm_forward(
 
     def run(steps: int) -> None:
         for h, h_new, c, c_new, n, n_new, m, m_new, m_wide, u, o, i, f, g, both, held in chunk.forwards(views, steps):
-            chunk.add_product(u, h, matrix)
+            chunk.add_product(u, h, matrix, out=u)
             torch.add(m, _log_sigmoid(f, out=held), out=f)
             torch.maximum(f, i, out=m_new)
             both.sub_(m_wide).exp_()
@@ -107,7 +107,7 @@ def slstm_backward(
                 rest_here.mul_(first)
             du_o.mul_(late)
             dcn.mul_(kept)
-            chunk.add_product(early, flat, matrix)
+            chunk.add_product(early, flat, matrix, out=early)
         if bounded:
             chunk.whole(carried[1]).copy_(dc.squeeze(-2))
             chunk.whole(carried[2]).copy_(dn.squeeze(-2))

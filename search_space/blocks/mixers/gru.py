@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ....kernels.rnn import rnn
 from ...choices import OneOf
 from ...errors import BuildError
 from ...facts import block
@@ -51,5 +54,19 @@ class GRU(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Any, dict[str, Tensor]]:
         refuse_state("gru", self.causal, state)
-        y, last = self.cell(x, None if state is None else state.unsqueeze(0))
-        return y, last[0] if self.causal else None, {}
+        if x.is_cuda or (x.is_meta and not torch.is_grad_enabled()):  # cuDNN's own; or only the shapes are asked for
+            y, last = self.cell(x, None if state is None else state.unsqueeze(0))
+            return y, last[0] if self.causal else None, {}
+        runs = [self._run(x, state, suffix) for suffix in ("",) + (() if self.causal else ("_reverse",))]
+        return torch.cat([y for y, _ in runs], -1), runs[0][1] if self.causal else None, {}
+
+    def _run(self, x: Tensor, state: Tensor | None, suffix: str) -> tuple[Tensor, Tensor]:
+        """One direction by PyTorch's parameters: outputs [B, T, width] and the final state [B, width]."""
+        weight, recurrent, bias, own = (
+            getattr(self.cell, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        width = self.cell.hidden_size
+        gates = F.linear(x, weight, bias).unflatten(-1, (3, 1, width))
+        before = None if state is None else state[None, :, None]
+        h, last = rnn(gates, recurrent.view(3, 1, width, width), own.view(3, 1, width), before, cell="gru", reverse=bool(suffix))
+        return h.squeeze(2), last[0, :, 0]
