@@ -40,7 +40,7 @@ def strongest(log_decay: Tensor) -> float:
 
 
 def fitting(log_decay: Tensor, most: int) -> int:
-    """The largest chunk, ``most`` rows or that halved, that one anchor in its middle can serve; 0 if that is less than 16 rows."""
+    """The largest chunk, ``most`` rows or that halved, that one anchor in its middle can serve; 0 if that is less than 8."""
     if log_decay.is_cuda:
         return 0
     strength, size = strongest(log_decay), most
