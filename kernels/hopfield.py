@@ -8,7 +8,9 @@ fused kernels for CPUs and GPUs; a learned inverse temperature is folded into th
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -97,13 +99,14 @@ def fast(
     states, patterns = query.shape[2], stored.shape[2]
     ordered = causal and states > 1
     seen = _order(states, patterns, query.device) if ordered and states != patterns else mask
-    with torch.autocast(query.device.type, enabled=False):
+    kind = query.device.type
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
         state = query
         for step in range(steps):
             asked = state if beta is None else (state * beta).to(query.dtype)
             read = values if step == steps - 1 else stored
             state = F.scaled_dot_product_attention(asked, stored, read, attn_mask=seen, is_causal=ordered and seen is None, scale=scale)
-    result: Tensor = _Twice.apply(options, state, query, stored, values, beta)
+    result: Tensor = _Twice.apply(options, state, query, stored, values, beta) if state.requires_grad else state
     return result
 
 
@@ -131,6 +134,10 @@ class _Twice(torch.autograd.Function):
         out = reference(*args, **ctx.options)
         found = iter(torch.autograd.grad(out, wanted, cotangent, create_graph=True, allow_unused=True))
         return (None, None, *(next(found) if wants else None for wants in ctx.needs_input_grad[2:]))
+
+
+# PyTorch asks for the signature at every call, which takes longer than the call
+_Twice.forward.__signature__ = signature(_Twice.forward)  # type: ignore[attr-defined]
 
 
 def supports(*args: Tensor | None, **options: Any) -> str | None:

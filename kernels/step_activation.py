@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from itertools import accumulate
 from typing import Any
 
@@ -153,6 +154,10 @@ class _StepActivation(torch.autograd.Function):
                 "call it without create_graph=True, or use the plain activation, to go on."
             )
         return ctx.backward_of(dy, ctx.saved_tensors[0], ctx.steps), None, None, None, None
+
+
+# PyTorch asks for the signature at every call, which takes longer than the call
+_StepActivation.forward.__signature__ = signature(_StepActivation.forward)  # type: ignore[attr-defined]
 
 
 # --- fast: PyTorch ------------------------------------------------------------------------------------------------------
