@@ -163,7 +163,7 @@ def backward(
     dk.addcmul_(dwrites, rates)
     dbeta = joined(dwrites.mul_(keys).sum(-1, keepdim=True), beta[..., None])[..., 0]
     dlog = None
-    if crossing is not None:
+    if crossing is not None and decay is not None:
         crossing += entered.flip(-1).cumsum(-1).flip(-1)
         crossing[..., 1:] += left.cumsum(-1)[..., :-1]
         crossing += ((flat * dflat).sum((-2, -1), keepdim=True) * decay.whole)[..., 0]
