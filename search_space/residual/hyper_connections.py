@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...kernels.hyper_connection import hyper_read, hyper_write
 from ..choices import Integer, OneOf
 from ..errors import BuildError
 from ..facts import residual
@@ -70,13 +71,13 @@ class MixedWrite(Write):
         self.image = image
 
     def read(self, stream: Stream) -> Tensor:
-        x = (self.mixing.reading(stream).unsqueeze(-1) * stream).sum(-2)
+        x = hyper_read(stream, self.mixing.reading(stream))
         return x.movedim(-1, 1) if self.image else x
 
     def write(self, stream: Stream, y: Tensor) -> Stream:
         keep, give = self.mixing.writing(stream)
         y = y.movedim(1, -1) if self.image else y
-        return self.mixing.mixed(keep, stream) + give.unsqueeze(-1) * y.unsqueeze(-2)
+        return hyper_write(stream, y, give, keep)
 
     def skip(self, stream: Stream) -> Stream:
         return self.mixing.mixed(self.mixing.writing(stream)[0], stream)
