@@ -21,7 +21,7 @@ from ..spec import Variant
 from .s0 import reference
 
 Given = tuple[Any, ...]
-COMPILER = {"num_warps": 4}
+COMPILER = {"num_warps": 8}
 
 
 @triton.jit

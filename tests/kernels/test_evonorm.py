@@ -60,6 +60,19 @@ def test_a_sample_does_not_see_the_others():
     assert torch.equal(evonorm_s0(x[2:3], *parameters, groups=3), y[2:3])
 
 
+def test_channels_last_is_served():
+    x, parameters = _draw(3, 6, 4, 5).requires_grad_(), _parameters(6)
+    there = x.detach().to(memory_format=torch.channels_last).requires_grad_()
+    for evonorm in (
+        lambda image: evonorm_s0(image, *parameters, groups=2),
+        lambda image: evonorm_b0(image, *parameters, torch.ones_like(parameters[0]), training=True)[0],
+    ):
+        y, expected = evonorm(there), evonorm(x)
+        torch.testing.assert_close(y, expected)
+        cotangent = _draw(3, 6, 4, 5, seed=9).to(memory_format=torch.channels_last)
+        torch.testing.assert_close(*(torch.autograd.grad(out, at, cotangent)[0] for out, at in ((y, there), (expected, x))))
+
+
 def test_one_group_on_tokens_is_layer_norm_s_spread():
     x = _draw(8, 6)
     y = evonorm_s0(x, None, ONE, ZERO, groups=1, eps=1e-5)

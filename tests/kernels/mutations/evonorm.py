@@ -3,7 +3,7 @@
 from .types import Mutation
 
 MUTATIONS = [
-    Mutation("evonorm_s0", "evonorm.s0", "r**3 / -count", "r**3 / count", "fast"),
+    Mutation("evonorm_s0", "evonorm.s0", "r**2 / -count", "r**2 / count", "fast"),
     Mutation("evonorm_s0", "evonorm.s0", "gate.neg_().add_(1.0)", "gate.neg_()", "fast"),
     Mutation(
         "evonorm_s0", "evonorm.s0_triton", "tl.where(mask, value - mean[:, None, None], 0.0)", "value - mean[:, None, None]", "triton"
