@@ -16,7 +16,7 @@ softmax. The gradient is ``dx = g (dy - <g, dy> / sum g)`` with ``g = p^(2 - alp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,6 @@ from torch import Tensor
 from .dispatch import call
 from .function import Core, Optional, Tensors, accumulate_dtype, fused
 from .known_bad import refusal
-from .rows import row_blocks
 from .spec import KERNELS, Benchmark, Inputs, KernelSpec, Variant
 
 LEAST_ALPHA = 1.0001
@@ -144,7 +143,7 @@ def _forward(x: Tensor, alpha: Tensor | None, *, order: float | None) -> tuple[T
     rows = x.reshape(-1, x.shape[-1])
     powers = per_row(alpha, x, dtype) - 1 if alpha is not None else None
     p = torch.empty_like(rows)
-    for block in row_blocks(rows, _BLOCK):
+    for block in _blocks(rows):
         z = _started(rows[block].to(dtype))
         if powers is None and order in (1.5, 2.0):
             solved = _newton_sparsemax(z) if order == 2.0 else _newton_entmax15(z.mul_(0.5))
@@ -155,6 +154,14 @@ def _forward(x: Tensor, alpha: Tensor | None, *, order: float | None) -> tuple[T
         torch.div(solved, total.masked_fill_(total == 0, 1.0), out=solved)
         p[block] = solved
     return (p.view(x.shape),), ()
+
+
+def _blocks(rows: Tensor) -> Iterator[slice]:
+    """Blocks of rows small enough for a CPU's cache; elsewhere all rows at once."""
+    count = len(rows)
+    size = max(1, _BLOCK // rows.shape[1]) if rows.device.type == "cpu" else count
+    for start in range(0, count, size):
+        yield slice(start, start + size)
 
 
 def per_row(alpha: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -227,7 +234,7 @@ def _backward(args: Any, outputs: Any, saved: Any, cotangents: Any, wanted: tupl
     powers = per_row(alpha, x, dtype) - 1 if alpha is not None else None
     dx = torch.empty((len(p), width), dtype=x.dtype, device=x.device) if wanted[0] else None
     dorder = torch.empty((len(p), 1), dtype=dtype, device=x.device) if wanted[1] and alpha is not None else None
-    for block in row_blocks(p, _BLOCK):
+    for block in _blocks(p):
         kept, cotangent = p[block].to(dtype), dy[block].to(dtype)
         g = _slope(kept, float(order or 0.0)) if powers is None else torch.where(kept == 0, 0.0, kept.pow(1 - powers[block]))
         total = g.sum(-1, keepdim=True)

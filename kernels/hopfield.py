@@ -100,7 +100,8 @@ def fast(
     ordered = causal and states > 1
     seen = _order(states, patterns, query.device) if ordered and states != patterns else mask
     kind = query.device.type
-    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    with torch.autocast(kind, enabled=False) if cast else nullcontext():
         state = query
         for step in range(steps):
             asked = state if beta is None else (state * beta).to(query.dtype)
