@@ -175,6 +175,9 @@ def make_basis(
         return Bumps(1 / factorial(order), one / (-width * factorial(order - 1)), basis, order, centres, one / width, width)
     if basis == "bspline":
         return CoxDeBoor(1.0, one * order, order, _leading(given))
+    if basis == "rbf" and grid is None:
+        width = (high - low) / (count - 1)
+        return Bumps(1.0, one * (-2 / width**2), basis, order, given[0].view(-1, 1, 1), one / width)
     centres, widths = centres_and_widths(given, basis)
     return Bumps(1.0, (-2.0 if basis == "rbf" else -4.0) / widths.square(), basis, order, centres, 1 / widths)
 
