@@ -122,7 +122,7 @@ def forward_kernel(
         tl.store(last + 3 * states + entry, m, mask=inside)
 
 
-def triton(
+def run(
     gates: Tensor, recurrent: Tensor, bias: Tensor | None = None, state: Tensor | None = None, *, cell: str, reverse: bool = False
 ) -> Run:
     h, last = fused(CORE, gates, recurrent, bias, state, outputs=2, cell=cell, reverse=reverse)
@@ -181,8 +181,19 @@ def backward(
     flags = {"HAS_STATE": state is not None, "HAS_DH": dh is not None, "HAS_DLAST": dlast is not None}
     options = {**_options(cell, reverse, dtype, gates, recurrent, backward=True), **flags}
     tensors = (gates, recurrent, or_unused(state, dstate), returning, h, or_unused(kept, dstate), or_unused(dh, dstate))
-    tensors = (*tensors, or_unused(dlast, dstate), dgates, dreturning, dstate)
-    launch(backward_kernel, (cdiv(batch, options["BLOCK_B"]), heads), *tensors, batch, steps, heads, width, **options)
+    results = (dgates, dreturning, dstate)
+    launch(
+        backward_kernel,
+        (cdiv(batch, options["BLOCK_B"]), heads),
+        *tensors,
+        or_unused(dlast, dstate),
+        *results,
+        batch,
+        steps,
+        heads,
+        width,
+        **options,
+    )
     drecurrent = dbias = None
     if wanted[1]:
         left = dreturning.permute(3, 2, 4, 0, 1).reshape(heads, count * width, batch * steps)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from archwright.kernels.rnn import rnn
 from archwright.studies.benchmarks._results import write
 
-LAYERS: dict[str, type[nn.RNNBase]] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+LAYERS: dict[str, Any] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 SIZES = ((32, 256, 64), (8, 1024, 128))  # batch, steps, width
 RUNS = 9
 
