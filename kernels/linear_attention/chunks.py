@@ -39,10 +39,14 @@ class Chunks:
             made[-1, :, :, self.size - left :] = 0
         return made.flatten(0, 2)
 
-    def merge(self, chunks: Tensor, dtype: torch.dtype) -> Tensor:
-        """Flat chunks as a new (batch, steps, heads, width)."""
+    def merge(self, chunks: Tensor, dtype: torch.dtype, spent: Tensor | None = None) -> Tensor:
+        """Flat chunks as (batch, steps, heads, width), in the memory of ``spent`` if that fits: fresh pages cost as much as the copy."""
         width = chunks.shape[-1]
-        made = torch.empty((self.batch, self.steps, self.heads, width), dtype=dtype, device=chunks.device)
+        shape = (self.batch, self.steps, self.heads, width)
+        if spent is not None and spent.dtype == dtype and spent.numel() == self.batch * self.steps * self.heads * width:
+            made = spent.view(shape)
+        else:
+            made = torch.empty(shape, dtype=dtype, device=chunks.device)
         for there, here in self._views(made, chunks.view(self._shape(width))):
             there.copy_(here)
         return made

@@ -162,9 +162,9 @@ def backward(
         assert inside is not None
         ddecay = _of_decay(chunks, log_decay, over, from_before, to_after, inside)
     return (
-        chunks.merge(dquery.mul_(scale_of(q, scale)), q.dtype),
-        chunks.merge(dkey, k.dtype),
-        chunks.merge(dvalue, v.dtype),
+        chunks.merge(dquery.mul_(scale_of(q, scale)), q.dtype, dweights),
+        chunks.merge(dkey, k.dtype, dout),
+        chunks.merge(dvalue, v.dtype, dquery),
         ddecay,
         dstate,
     )
@@ -178,7 +178,7 @@ def _rows_of_table(look: Look, query: Tensor, key: Tensor, dweights: Tensor, den
     assert look.inner is not None
     inside = None
     if wants:  # over the pairs (i, j) with j < t <= i
-        inside = (look.weights * dweights).cumsum(-1).tril_(-1).sum(1).unsqueeze(-1).roll(1, 1)
+        inside = (look.weights * dweights).cumsum_(-1).tril_(-1).sum(1).unsqueeze(-1).roll(1, 1)
     times_(dweights, look.inner)
     if look.by_query is not None and look.by_key is not None:
         times_(dentering, look.by_query)
