@@ -101,9 +101,7 @@ def backward_kernel(
         g_r, g_i = scan_block(gate_r, -gate_i, dh_r, dh_i, carry_r, carry_i, COMPLEX)
         carry_r = last_row(g_r, row, BLOCK_T)
         carry_i = last_row(g_i, row, BLOCK_T)
-        # beyond the first step the scan only carries on; nothing of it may reach the sums
-        g_r = tl.where(mask, g_r, 0.0)
-        g_i = tl.where(mask, g_i, 0.0)
+        # in masked lanes g goes on, but the states and values that it meets below are loaded as zeros
         before_r, before_i = load(h, offset - ahead, stated, 0.0, ACC, COMPLEX)
         if HAS_H0:
             h0_r, h0_i = load(h0, state, inside, 0.0, ACC, COMPLEX)
