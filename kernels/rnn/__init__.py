@@ -207,8 +207,8 @@ SPEC = KERNELS.add(
         supports=supports,
         # against torch.nn, whose layers hold the input projection: studies/benchmarks/recurrent_layers.py
         benchmarks=(
-            *(Benchmark(Case(cell, 32, 256, 1, 64), 3.0) for cell in CELLS),
-            *(Benchmark(Case(cell, 32, 256, 4, 16), 3.0) for cell in CELLS),
+            *(Benchmark(Case(cell, 32, 256, 1, 64), 2.0) for cell in CELLS),
+            *(Benchmark(Case(cell, 32, 256, 4, 16), 1.5) for cell in CELLS),
         ),
         variants=variants,
     )
