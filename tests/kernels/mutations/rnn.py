@@ -8,5 +8,11 @@ MUTATIONS = [
     Mutation("rnn", "rnn.slstm", "rest_here.mul_(first)", "rest_here", "fast"),
     Mutation("rnn", "rnn.triton_", "new + sigmoid(u1 + p1) * (h - new)", "new - sigmoid(u1 + p1) * (h - new)", "triton"),
     Mutation("rnn", "rnn.triton_backward", "carry = dh * z", "carry = dh * r", "triton"),
-    Mutation("rnn", "rnn.triton_backward", "before = inside & (row * 0 + done + 1 < steps)", "before = inside & (row * 0 + done < steps)", "triton"),
+    Mutation(
+        "rnn",
+        "rnn.triton_backward",
+        "before = inside & (row * 0 + done + 1 < steps)",
+        "before = inside & (row * 0 + done < steps)",
+        "triton",
+    ),
 ]
