@@ -2,7 +2,8 @@
 
 In order of precedence: the ``backend=`` argument, the innermost ``with use(...)``, the variable ``ARCHWRIGHT_KERNELS``, ``auto``.
 A setting is a backend or ``auto``, then exceptions per kernel: ``fast``, ``auto,scan=reference``. ``auto`` takes the fast PyTorch
-path on a CPU and in float64, Triton on CUDA where it can serve. A backend that was asked for by name and cannot serve raises
+path on a CPU and in float64 (the definition itself where so little is asked that it is quickest), Triton on CUDA where it can serve. A
+backend that was asked for by name and cannot serve raises
 :class:`BackendError` with the reason; it never falls back. ``compile`` is the definition through ``torch.compile``: worth its
 seconds per shape in long trainings, and never chosen by ``auto``.
 """
@@ -88,7 +89,7 @@ def choose(spec: KernelSpec, args: Arguments, options: Mapping[str, Any], backen
     """
     asked, where = _asked(spec.name, backend)
     decision = _automatic(spec, args, options) if asked == "auto" else _forced(spec, args, options, asked, where)
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and _log.isEnabledFor(logging.DEBUG):
         _log_once(spec.name, decision)
     return decision
 
@@ -130,6 +131,9 @@ def _forced(spec: KernelSpec, args: Arguments, options: Mapping[str, Any], asked
 def _automatic(spec: KernelSpec, args: Arguments, options: Mapping[str, Any]) -> Decision:
     tensors = [arg for arg in args if arg is not None]
     if not tensors[0].is_cuda:
+        small = spec.plain_below(**options)
+        if small and tensors[0].dtype == torch.float32 and max(tensor.numel() for tensor in tensors) < small:
+            return Decision("reference", f"fewer than {small} elements on {tensors[0].device.type}: the definition costs the least there")
         return Decision("fast", f"the tensors are on {tensors[0].device.type}")
     if any(tensor.dtype in (torch.float64, torch.complex128) for tensor in tensors):
         return Decision("fast", "float64")

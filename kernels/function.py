@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,9 @@ def fused(core: Core, *args: Tensor | None, outputs: int = 1, **options: Any) ->
     with _without_autocast(given[0]):
         if any(arg.numel() == 0 for arg in given):
             return as_tuple(core.reference(*args, **options))
-        results: Tensors = _Fused.apply(core, options, outputs, *args)
+        # what torch.func and torch.compile need costs three times as much per call as the plain form
+        traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        results: Tensors = (_Functional if traced else _Plain).apply(core, options, outputs, *args)
     return results[:outputs]
 
 
@@ -53,20 +55,12 @@ def as_tuple(result: Any) -> Tensors:
     return result if isinstance(result, tuple) else (result,)
 
 
-class _Fused(torch.autograd.Function):
+class _Plain(torch.autograd.Function):
     @staticmethod
-    def forward(core: Core, options: Mapping[str, Any], outputs: int, *args: Tensor | None) -> tuple[Tensor | None, ...]:
+    def forward(ctx: Any, core: Core, options: Mapping[str, Any], outputs: int, *args: Tensor | None) -> Tensors:
         results, saved = core.forward(*args, **options)
-        return (*results, *saved)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-        ctx.core, ctx.options, count, *args = inputs
-        results, saved = output[:count], output[count:]
-        ctx.arguments, ctx.count = len(args), count
-        ctx.mark_non_differentiable(*(tensor for tensor in saved if tensor is not None))
-        ctx.save_for_backward(*args, *saved, *(results if ctx.core.keeps_outputs else ()))
-        ctx.set_materialize_grads(False)
+        _keep(ctx, core, options, args, results, saved)
+        return results
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> Optional:
@@ -83,6 +77,28 @@ class _Fused(torch.autograd.Function):
             else:
                 gradients = ctx.core.backward(args, outputs, saved, used, wanted, **ctx.options)
         return (None, None, None, *gradients)
+
+
+class _Functional(_Plain):
+    """The same with its context set up from inputs and outputs, which include what is saved."""
+
+    @staticmethod
+    def forward(core: Core, options: Mapping[str, Any], outputs: int, *args: Tensor | None) -> Optional:  # type: ignore[override]
+        results, saved = core.forward(*args, **options)
+        return (*results, *saved)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        core, options, count, *args = inputs
+        results, saved = output[:count], output[count:]
+        ctx.mark_non_differentiable(*(tensor for tensor in saved if tensor is not None))
+        _keep(ctx, core, options, args, results, saved)
+
+
+def _keep(ctx: Any, core: Core, options: Mapping[str, Any], args: Sequence[Tensor | None], results: Tensors, saved: Optional) -> None:
+    ctx.core, ctx.options, ctx.arguments, ctx.count = core, options, len(args), len(results)
+    ctx.save_for_backward(*args, *saved, *(results if core.keeps_outputs else ()))
+    ctx.set_materialize_grads(False)
 
 
 def _differentiable(core: Core, args: Optional, cotangents: Optional, wanted: tuple[bool, ...], options: Mapping[str, Any]) -> Optional:

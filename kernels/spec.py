@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +74,8 @@ class KernelSpec:
         supports: ``supports(*args, **options)``: why Triton cannot serve this call, or None when it can.
         dtypes: precisions it is tested in.
         min_work: elements of the largest argument below which Triton does not pay.
+        plain_below: ``plain_below(**options)``: elements of the largest argument below which, on a CPU in float32, the definition is
+            quicker than the fast path; 0 for never.
         peers: other formulations the benchmark compares with, by name; called like ``reference``.
         benchmarks: what is measured.
         variants: the compilations that must succeed without spilling registers; imports triton when called.
@@ -98,6 +99,7 @@ class KernelSpec:
     per_sample: tuple[str, ...] = ()
     dtypes: tuple[torch.dtype, ...] = FLOATS
     min_work: int = 1
+    plain_below: Callable[..., int] = lambda **_: 0
     peers: Mapping[str, Implementation] = field(default_factory=dict)
     benchmarks: tuple[Benchmark, ...] = ()
     variants: Callable[[], Sequence[Variant]] = tuple
@@ -148,13 +150,7 @@ class _Kernels(Mapping[str, KernelSpec]):
 
     def _load(self) -> dict[str, KernelSpec]:
         for module in self.modules:
-            if importlib.util.find_spec(f".{module}", __package__):  # TODO: remove when every module is there
-                try:
-                    importlib.import_module(f".{module}", __package__)
-                except Exception as error:
-                    import sys
-
-                    print(f"SKIPPED kernels.{module}, which does not import yet: {error!r}", file=sys.stderr)
+            importlib.import_module(f".{module}", __package__)
         return self._specs
 
     def __getitem__(self, name: str) -> KernelSpec:
