@@ -4,6 +4,18 @@ All state is argument and result and belongs to the use, not the module; a step 
 by default; where ``causal=False`` is chosen it reads the whole sequence and returns no state.
 """
 
-from . import attention, depthwise_conv, gru, hopfield, rg_lru
+from . import attention, depthwise_conv, gateloop, gru, headwise_rnn, hgrn, hopfield, lru, min_gru, para_rnn, rg_lru
 
-__all__ = ["attention", "depthwise_conv", "gru", "hopfield", "rg_lru"]
+__all__ = [
+    "attention",
+    "depthwise_conv",
+    "gateloop",
+    "gru",
+    "headwise_rnn",
+    "hgrn",
+    "hopfield",
+    "lru",
+    "min_gru",
+    "para_rnn",
+    "rg_lru",
+]
