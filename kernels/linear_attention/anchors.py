@@ -43,6 +43,8 @@ def fitting(log_decay: Tensor, most: int) -> int:
     """The largest chunk, ``most`` rows or that halved, that one anchor in its middle can serve; 0 if that is less than 8."""
     if log_decay.is_cuda:
         return 0
+    if log_decay.is_meta:  # shapes alone, as mild decays have them
+        return most
     strength, size = strongest(log_decay), most
     while size >= 16 and not strength * (size // 2) <= REACH:
         size //= 2
