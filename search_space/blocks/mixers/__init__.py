@@ -4,18 +4,38 @@ All state is argument and result and belongs to the use, not the module; a step 
 by default; where ``causal=False`` is chosen it reads the whole sequence and returns no state.
 """
 
-from . import attention, depthwise_conv, gateloop, gru, headwise_rnn, hgrn, hopfield, lru, min_gru, para_rnn, rg_lru
+from . import (
+    attention,
+    deltanet,
+    depthwise_conv,
+    gateloop,
+    gla,
+    gru,
+    headwise_rnn,
+    hgrn,
+    hopfield,
+    lru,
+    mamba2,
+    min_gru,
+    para_rnn,
+    retention,
+    rg_lru,
+)
 
 __all__ = [
     "attention",
+    "deltanet",
     "depthwise_conv",
     "gateloop",
+    "gla",
     "gru",
     "headwise_rnn",
     "hgrn",
     "hopfield",
     "lru",
+    "mamba2",
     "min_gru",
     "para_rnn",
+    "retention",
     "rg_lru",
 ]
