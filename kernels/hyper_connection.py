@@ -307,6 +307,7 @@ _SIZES = (Case((32, 256), 4, 64), Case((8, 1024), 4, 128))
 READ = KERNELS.add(
     KernelSpec(
         name="hyper_read",
+        plain_below=lambda **_: 1 << 20,
         public=hyper_read,
         reference=read_reference,
         fast=read_fast,
@@ -326,6 +327,7 @@ READ = KERNELS.add(
 WRITE = KERNELS.add(
     KernelSpec(
         name="hyper_write",
+        plain_below=lambda **_: 1 << 16,
         public=hyper_write,
         reference=write_reference,
         fast=write_fast,

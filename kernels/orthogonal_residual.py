@@ -167,6 +167,7 @@ def _flops(case: Case, direction: str) -> int:
 SPEC = KERNELS.add(
     KernelSpec(
         name="orthogonal_residual",
+        plain_below=lambda **_: 1 << 15,
         public=orthogonal_residual,
         reference=reference,
         fast=fast,

@@ -107,6 +107,7 @@ _CASES = tuple(Case(shape) for shape in ((1,), (7,), (8,), (9,), (2, 3, 31), (4,
 SPEC = KERNELS.add(
     KernelSpec(
         name="relu2",
+        plain_below=lambda **_: 1 << 17,
         public=relu2,
         reference=reference,
         fast=fast,

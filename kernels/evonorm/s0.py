@@ -267,6 +267,7 @@ _IMAGE = Case((32, 64, 16, 16), 8)
 SPEC = KERNELS.add(
     KernelSpec(
         name="evonorm_s0",
+        plain_below=lambda **_: 1 << 17,
         public=evonorm_s0,
         reference=reference,
         fast=fast,

@@ -121,9 +121,13 @@ def variants() -> list[Variant]:
     return made()
 
 
+# elements of x from which blocks of rows pay for their overhead in time (in memory they always do)
+_PLAIN_BELOW = {"bspline": 1 << 9, "rbf": 1 << 15, "relu": 1 << 16, "chebyshev": 1 << 19}
+
 SPEC = KERNELS.add(
     KernelSpec(
         name="kan",
+        plain_below=lambda basis, **_: _PLAIN_BELOW[basis],
         public=kan_linear,
         reference=reference,
         fast=fast,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ....kernels.kan import kan_linear
 from ...choices import Domain, Integer, Real
 from ...facts import block
 from ...specs import TensorSpec
@@ -26,17 +26,12 @@ class RBFKANLayer(nn.Module):
         self.norm = nn.LayerNorm(inputs)
         self.base = nn.Linear(inputs, outputs, bias=False)
         self.radial = nn.Linear(inputs * centres, outputs, bias=False)
-        self.spacing = 3.0 / (centres - 1)
-        self.register_buffer("grid", torch.linspace(-1.5, 1.5, centres).unsqueeze(1) / self.spacing, persistent=False)
+        self.centres = centres
 
     def forward(self, x: Tensor) -> Tensor:
         u = self.norm(x)
-        return self.base(F.silu(u)) + self.radial(self.basis(u).flatten(-2))
-
-    def basis(self, u: Tensor) -> Tensor:
-        """R, [..., centres, channels]."""
-        grid: Tensor = self.grid  # type: ignore[assignment]
-        return torch.exp(-(((u / self.spacing).unsqueeze(-2) - grid).square()))
+        radial = self.radial.weight.unflatten(1, (self.centres, -1)).transpose(1, 2)
+        return self.base(F.silu(u)) + kan_linear(u, radial, basis="rbf", low=-1.5, high=1.5)
 
 
 @block(

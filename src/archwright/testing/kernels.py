@@ -2,13 +2,14 @@
 
 No tolerance is written by hand. With *ref64* the reference in float64 and *low* the reference in the tested dtype, a backend passes
 when ``max |it - ref64| <= 2 (max |low - ref64| + eps max |ref64|)``, and the same for the root mean square, on every output and every
-gradient: it may be at most twice as far from the truth as the plain formula in that dtype. For float64 itself, where nothing more
+gradient: it may be at most twice as far from the truth as the plain formula in that dtype. The error of *low* in one draw of the
+inputs is a matter of chance; where it does not suffice, four more draws say how large it can be. For float64 itself, where nothing more
 precise stands by, the error of *low* is that of float32 scaled by the ratio of their eps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from ..kernels.function import as_tuple
 from ..kernels.spec import KERNELS, Inputs, KernelSpec
 
 Results = dict[str, Tensor]
+
+_OTHER_DRAWS = (101, 102, 103, 104)
 
 
 def check_kernel(
@@ -41,15 +44,22 @@ def check_kernel(
 
 def check_case(spec: KernelSpec, case: Any, dtype: torch.dtype, *, backend: str, device: str = "cpu", seed: int = 0) -> None:
     """One case in one dtype by the tolerance rule."""
-    inputs = spec.inputs(case, dtype, device, torch.Generator().manual_seed(seed))
+    inputs = _drawn(spec, case, dtype, device, seed)
     exact = evaluate(spec, spec.reference, inputs, dtype=torch.float64, seed=seed)
-    rounding = _rounding(spec, inputs, exact, dtype, seed)
+    roundings = [_rounding(spec, inputs, exact, dtype, seed)]
     tested = evaluate(spec, on(spec, backend), inputs, seed=seed)
     where = f'Kernel "{spec.name}", backend "{backend}", case {case}, {dtype}'
     assert tested.keys() == exact.keys(), f"{where}: it gives {sorted(tested)}, the reference {sorted(exact)}."
     for name, value in tested.items():
-        complaint = too_far(value, rounding[name], exact[name], torch.finfo(dtype).eps)
+        eps = torch.finfo(dtype).eps
+        if too_far(value, [rounding[name] for rounding in roundings], exact[name], eps) and len(roundings) == 1:
+            roundings += [_rounding(spec, _drawn(spec, case, dtype, device, other), None, dtype, other) for other in _OTHER_DRAWS]
+        complaint = too_far(value, [rounding[name] for rounding in roundings], exact[name], eps)
         assert complaint is None, f"{where}, {name}: {complaint}"
+
+
+def _drawn(spec: KernelSpec, case: Any, dtype: torch.dtype, device: str, seed: int) -> Inputs:
+    return spec.inputs(case, dtype, device, torch.Generator().manual_seed(seed))
 
 
 def on(spec: KernelSpec, backend: str) -> Callable[..., Any]:
@@ -61,8 +71,9 @@ def on(spec: KernelSpec, backend: str) -> Callable[..., Any]:
     return public
 
 
-def _rounding(spec: KernelSpec, inputs: Inputs, exact: Results, dtype: torch.dtype, seed: int) -> Results:
+def _rounding(spec: KernelSpec, inputs: Inputs, exact: Results | None, dtype: torch.dtype, seed: int) -> Results:
     """How far the reference itself is from the truth in ``dtype``, element by element."""
+    exact = evaluate(spec, spec.reference, inputs, dtype=torch.float64, seed=seed) if exact is None else exact
     lower = torch.float32 if dtype == torch.float64 else dtype
     scale = torch.finfo(dtype).eps / torch.finfo(lower).eps
     low = evaluate(spec, spec.reference, inputs, dtype=lower, seed=seed)
@@ -112,8 +123,8 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
 
 
-def too_far(value: Tensor, rounding: Tensor, exact: Tensor, eps: float) -> str | None:
-    """Why ``value`` breaks the tolerance rule, or None when it keeps it; ``rounding`` is the reference's own error."""
+def too_far(value: Tensor, roundings: Sequence[Tensor], exact: Tensor, eps: float) -> str | None:
+    """Why ``value`` breaks the tolerance rule, or None when it keeps it; ``roundings`` are the reference's own errors in some draws."""
     if value.shape != exact.shape:
         return f"the shape is {tuple(value.shape)}, the reference's {tuple(exact.shape)}."
     if not torch.isfinite(value).all():
@@ -122,7 +133,7 @@ def too_far(value: Tensor, rounding: Tensor, exact: Tensor, eps: float) -> str |
         return None
     off, size = (widened(value) - exact).abs(), exact.abs()
     for name, norm in (("largest", torch.max), ("root mean square", lambda t: t.square().mean().sqrt())):
-        limit = 2 * (norm(rounding) + eps * norm(size))
+        limit = 2 * (max(norm(rounding) for rounding in roundings) + eps * norm(size))
         if norm(off) > limit:
             return f"the {name} error is {norm(off):.3g}, the limit {limit:.3g}."
     return None
