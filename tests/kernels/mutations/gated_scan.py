@@ -10,4 +10,6 @@ MUTATIONS = [
     Mutation(
         "lru_scan", "gated_scan.triton_fronts", "across = sum1 * w0 - sum0 * w1", "across = sum1 * w0 + sum0 * w1", "triton", "gated_scan"
     ),
+    Mutation("min_gru_scan", "gated_scan.triton_fronts", "dx_r * value - da_r) * z", "dx_r * value + da_r) * z", "triton", "gated_scan"),
+    Mutation("gate_loop_scan", "gated_scan.triton_fronts", "da_i * cos - da_r * sin", "da_i * cos + da_r * sin", "triton", "gated_scan"),
 ]
