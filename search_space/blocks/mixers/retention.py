@@ -46,7 +46,7 @@ class Retention(nn.Module):
     Parameters: (2 + 3 value_mult) D^2; cost per token: twice that and about 6 value_mult D^2 / heads operations.
     """
 
-    log_decay: Tensor
+    forgotten: Tensor
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Retention(nn.Module):
         self.value, self.gate = linear(width, values, bias=False), linear(width, values, bias=False)
         scales = [2.0 ** -(5 + head) for head in range(heads if causal else heads // 2)] * (1 if causal else 2)
         if decay == "fixed-multiscale":
-            self.register_buffer("log_decay", torch.tensor([math.log1p(-scale) for scale in scales]), persistent=False)
+            self.register_buffer("forgotten", torch.tensor(scales), persistent=False)  # 1 - gamma, exact in every dtype
         elif decay == "learned":
             self.log_odds = nn.Parameter(torch.tensor([math.log((1 - scale) / scale) for scale in scales]))
             self.log_odds.no_weight_decay = True  # type: ignore[attr-defined]
@@ -94,7 +94,7 @@ class Retention(nn.Module):
     def _log_decay(self) -> Tensor | None:
         if self.decay == "none":
             return None
-        return F.logsigmoid(self.log_odds) if self.decay == "learned" else self.log_decay
+        return F.logsigmoid(self.log_odds) if self.decay == "learned" else torch.log1p(-self.forgotten)
 
 
 def rotated(x: Tensor, positions: Tensor) -> Tensor:
