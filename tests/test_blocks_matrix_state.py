@@ -14,6 +14,7 @@ from archwright.search_space.blocks.mixers.retention import rotated
 from archwright.search_space.errors import BuildError
 from archwright.search_space.facts import BLOCKS
 from archwright.search_space.specs import TensorSpec
+from archwright.testing.blocks import check_block
 
 TOKENS = TensorSpec("tokens", (7, 16))
 NAMES = ("gla", "retention", "deltanet", "mamba2")
@@ -70,6 +71,7 @@ def _split(x, heads):
 def _gla(m, x, causal):
     q, k, v = (_split(part(x), m.heads) for part in (m.query, m.key, m.value))
     alpha = torch.sigmoid(m.forget(x)) ** (1 / m.tau)
+    alpha = 2 * alpha - 1 if m.transition == "signed" else alpha
     o, memory = _run(q * q.shape[-1] ** -0.5, k, v, causal, forget=_split(alpha, m.heads))
     return m.out(F.silu(m.gate(x)) * _norm(o, m.norm, True)), memory
 
@@ -117,6 +119,7 @@ def _mamba2(m, x, causal):
     delta = F.softplus(m.decay.step(x) + m.decay.bias)[..., None]
     u, b, c = _split(u, m.heads), b[:, :, None].expand(-1, -1, m.heads, -1), c[:, :, None].expand(-1, -1, m.heads, -1)
     forget = torch.exp(-delta * m.decay.log_rate.exp()[:, None]).expand(*b.shape)
+    forget = 2 * forget - 1 if m.transition == "signed" else forget
     y, memory = _run(c, delta * b, u, causal, forget=forget)
     y = (y + m.skip * u).flatten(2) * F.silu(m.gate(x))
     return m.out(_norm(y[:, :, None], m.norm, False)), memory
@@ -127,6 +130,8 @@ SETTINGS = [
     ("gla", {}),
     ("gla", {"expand_k": 1.0, "expand_v": 2.0, "heads": 2, "tau": 1.0}),
     ("gla", {"causal": False}),
+    ("gla", {"transition": "signed", "tau": 1.0}),
+    ("gla", {"transition": "signed", "tau": 1.0, "causal": False}),
     ("retention", {}),
     ("retention", {"heads": 2, "value_mult": 2, "decay": "learned", "rotary": False}),
     ("retention", {"decay": "none", "rotary": False}),
@@ -138,6 +143,7 @@ SETTINGS = [
     ("mamba2", {"state": 8, "head_dim": 8}),
     ("mamba2", {"state": 8, "head_dim": 16, "expand": 1, "conv": 0}),
     ("mamba2", {"state": 8, "head_dim": 8, "causal": False}),
+    ("mamba2", {"state": 8, "head_dim": 8, "transition": "signed"}),
 ]
 
 
@@ -154,6 +160,19 @@ def test_outputs_states_and_gradients_equal_the_equations(name, params):
     found = torch.autograd.grad((y * weight).sum(), wanted)
     for each, left, right in zip(names, found, torch.autograd.grad((expected * weight).sum(), wanted), strict=True):
         torch.testing.assert_close(left, right, atol=1e-8, rtol=1e-8, msg=lambda text, each=each: f"{each}: {text}")
+
+
+COMBINED = [
+    ("gla", {"transition": "signed", "tau": 1.0, "heads": 2}),
+    ("retention", {"decay": "learned", "value_mult": 2, "heads": 2}),
+    ("deltanet", {"n_householder": 3, "gate": True, "beta_max": 2, "head_dim": 8}),
+    ("mamba2", {"transition": "signed", "head_dim": 8, "state": 4}),
+]
+
+
+@pytest.mark.parametrize(("name", "params"), COMBINED)
+def test_laws_hold_with_several_knobs_turned(name, params):
+    check_block(name, **params)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -208,6 +227,7 @@ BAD = [
     ("gla", {"expand_k": 0}, "expand_k"),
     ("gla", {"tau": -1.0}, "tau"),
     ("gla", {"gate_rank": 0}, "gate_rank"),
+    ("gla", {"transition": "negative"}, "transition"),
     ("retention", {"heads": 1, "causal": False}, "even number of heads"),
     ("retention", {"decay": "fixed"}, "decay"),
     ("retention", {"value_mult": 0}, "value_mult"),
@@ -507,7 +527,14 @@ def _parity(generator, test):
     return F.one_hot(bits, 2).float(), bits.cumsum(1) % 2
 
 
-def test_only_signed_transitions_learn_parity_and_go_on_for_longer():
-    signed, positive = (_trained(_parity, 2, 2, 16, 250, "deltanet", conv=0, head_dim=16, beta_max=top) for top in (2, 1))
+SIGNS = [
+    ("deltanet", {"head_dim": 16}, {"beta_max": 2}, {"beta_max": 1}),
+    ("mamba2", {"head_dim": 8, "state": 8}, {"transition": "signed"}, {"transition": "positive"}),
+]
+
+
+@pytest.mark.parametrize(("name", "params", "with_sign", "without"), SIGNS)
+def test_only_signed_transitions_learn_parity_and_go_on_for_longer(name, params, with_sign, without):
+    signed, positive = (_trained(_parity, 2, 2, 16, 200, name, conv=0, **params, **sign) for sign in (with_sign, without))
     assert signed[-1] > 0.95
     assert positive[-1] < 0.7

@@ -7,14 +7,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ....kernels.linear_attention import linear_attention
 from ...choices import Domain, Integer, OneOf, Real
 from ...errors import BuildError
 from ...facts import block
 from ...specs import TensorSpec
-from ..initialise import checked, linear
+from ..initialise import checked, chosen, linear
 from .heads import checked_heads, refuse_state
-from .matrix_memory import HeadNorm, checked_directions, checked_values, turned
+from .matrix_memory import TRANSITIONS, HeadNorm, checked_directions, checked_values, decaying_attention, turned
 
 _KNOBS: dict[str, Domain] = {
     "heads": Integer(1, 8),
@@ -22,6 +21,7 @@ _KNOBS: dict[str, Domain] = {
     "expand_v": OneOf((1.0, 2.0)),
     "gate_rank": Integer(4, 32),
     "tau": Real(1.0, 32.0),
+    "transition": OneOf(TRANSITIONS),
     "causal": OneOf((True, False)),
 }
 
@@ -39,8 +39,10 @@ class GatedLinearAttention(nn.Module):
     Per head, with keys of K = expand_k D / heads and values of V = expand_v D / heads channels (rounded, at least 1):
     ``S_t = diag(alpha_t) S_{t-1} + k_t' v_t``, ``o_t = q_t S_t / sqrt(K)``, ``alpha_t = sigmoid(x_t W_1 W_2 + b) ** (1 / tau)``
     with ``gate_rank`` channels between W_1 and W_2, and ``y = (silu(x W_r + b_r) * LayerNorm(o)) W_o``, the norm over each head
-    without a bias. A large ``tau`` remembers for longer. With ``causal=False`` half of the heads run backwards (their number
-    must be even). Shapes: [B, T, D] -> [B, T, D]. State: S, [B, heads, K, V].
+    without a bias. A large ``tau`` remembers for longer. ``transition="signed"`` puts 2 alpha - 1 in the place of alpha, which can
+    turn the sign of a channel and so count ("Unlocking State-Tracking in Linear RNNs Through Negative Eigenvalues", 2024,
+    2411.12537). With ``causal=False`` half of the heads run backwards (their number must be even).
+    Shapes: [B, T, D] -> [B, T, D]. State: S, [B, heads, K, V].
     Parameters: about (2 expand_k + 3 expand_v) D^2 + (1 + expand_k) gate_rank D; cost per token: twice that and
     about 6 expand_k expand_v D^2 / heads operations.
     """
@@ -54,6 +56,7 @@ class GatedLinearAttention(nn.Module):
         expand_v: float = 1.0,
         gate_rank: int = 16,
         tau: float = 16.0,
+        transition: str = "positive",
         causal: bool = True,
     ) -> None:
         super().__init__()
@@ -62,6 +65,7 @@ class GatedLinearAttention(nn.Module):
                 raise BuildError(f'The "{name}" parameter of "gla" must be above 0. Got {value!r} instead.')
         width = spec.width
         self.heads, self.causal, self.tau = checked_directions("gla", checked_heads("gla", width, heads), causal), causal, tau
+        self.transition = chosen("gla", "transition", transition, TRANSITIONS)
         keys = max(1, round(expand_k * width / heads)) * heads
         values = max(1, round(expand_v * width / heads)) * heads
         self.query, self.key = linear(width, keys, bias=False), linear(width, keys, bias=False)
@@ -76,6 +80,6 @@ class GatedLinearAttention(nn.Module):
         log_decay = F.logsigmoid(self.forget(x)) / self.tau
         parts = (self.query(x), self.key(x), self.value(x), log_decay)
         q, k, v, decay = (turned(part.unflatten(-1, (self.heads, -1)), self.causal) for part in parts)
-        o, memory = linear_attention(q, k, v, decay, state)
+        o, memory = decaying_attention(q, k, v, decay, state, transition=self.transition)
         y = self.out(F.silu(self.gate(x)) * self.norm(turned(o, self.causal)))
         return y, memory if self.causal else None, {}

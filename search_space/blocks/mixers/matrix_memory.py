@@ -6,7 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ....kernels.linear_attention import linear_attention
 from ...errors import BuildError
+
+TRANSITIONS = ("positive", "signed")
+_LEAST = 1e-6  # magnitude of a signed transition: its logarithm has to be finite
 
 
 def checked_directions(block: str, heads: int, causal: bool) -> int:
@@ -35,6 +39,28 @@ def turned(x: Tensor, causal: bool) -> Tensor:
         return x
     ahead, back = x.chunk(2, dim=-2)
     return torch.cat([ahead, back.flip(1)], dim=-2)
+
+
+def decaying_attention(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor | None, *, transition: str, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """:func:`archwright.kernels.linear_attention` with ``a = e^g`` (``positive``) or ``a = 2 e^g - 1`` in (-1, 1) (``signed``).
+
+    ``a_{j+1} ... a_t = c_j c_t |a_{j+1}| ... |a_t|`` with ``c`` the running product of the signs, which queries and keys take with
+    them, so that the kernel sees magnitudes alone. "Unlocking State-Tracking in Linear RNNs Through Negative Eigenvalues"
+    (2024, 2411.12537).
+
+    Args:
+        log_decay: g, [batch, tokens, heads, 1 or width of the keys].
+    """
+    signs = None
+    if transition == "signed":
+        a = 1.0 + 2.0 * torch.expm1(log_decay)
+        log_decay = a.abs().clamp(min=_LEAST).log()
+        signs = torch.where(a.detach() < 0, -1.0, 1.0).to(k.dtype).cumprod(1)
+        q, k = q * signs, k * signs
+    o, memory = linear_attention(q, k, v, log_decay.squeeze(-1), state, scale=scale)
+    return o, memory if signs is None else memory * signs[:, -1, :, :, None].to(memory.dtype)
 
 
 class HeadNorm(nn.Module):
