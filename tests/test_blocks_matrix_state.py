@@ -516,8 +516,8 @@ def _recall(generator, test):
 
 
 def test_delta_rule_recalls_overwritten_keys_where_linear_attention_fails():
-    delta = _trained(_recall, 24, 8, 32, 120, "deltanet", conv=0)
-    linear = _trained(_recall, 24, 8, 32, 120, "retention", heads=1, decay="none", rotary=False)
+    delta = _trained(_recall, 24, 8, 32, 150, "deltanet", conv=0, feature="identity", head_dim=16)
+    linear = _trained(_recall, 24, 8, 32, 150, "retention", heads=2, decay="none", rotary=False)
     assert delta.mean() > 0.97
     assert linear[16:].mean() < 0.75
 
