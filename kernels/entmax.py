@@ -29,7 +29,7 @@ from .known_bad import refusal
 from .spec import KERNELS, Benchmark, Inputs, KernelSpec, Variant
 
 LEAST_ALPHA = 1.0001
-WIDEST = 4096
+WIDEST = 2048
 MOST_STEPS = 40
 _BLOCK = 1 << 16
 

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import numerics
-from .entmax import MOST_STEPS, per_row
+from .entmax import MOST_STEPS, WIDEST, per_row
 from .function import Optional, Tensors, accumulate_dtype
 from .launching import ACCUMULATE, cdiv, cover, launch, or_unused, tile
 from .spec import Variant
@@ -157,7 +157,7 @@ def backward(args: Any, outputs: Any, saved: Any, cotangents: Any, wanted: tuple
 def variants() -> list[Variant]:
     types = {"rows": "i32", "width": "i32", "powers": "*fp32", "dorder": "*fp32"}
     made = []
-    for kind, width in (("1.5", 64), ("any", 4096)):
+    for kind, width in (("1.5", 64), ("any", WIDEST)):
         shape = _shape(1 << 20, width)
         options = {"num_warps": shape.pop("num_warps")}
         constants = {"KIND": kind, "ACC": tl.float32, **shape}

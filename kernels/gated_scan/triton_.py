@@ -24,6 +24,9 @@ from .cores import composed
 from .fronts import Front
 from .triton_fronts import NUMBERS, at_the_end, entered, pulled, vectors
 
+# blocks of steps shorter than those of the plain scan, where the front end takes the registers
+LONGEST = {"rg_lru_scan": 32, "hgrn_scan": 32}
+
 
 @triton.jit
 def forward_kernel(
@@ -126,7 +129,7 @@ def backward_kernel(
     if HAS_H0:
         first = base + channel
         if REVERSE:
-            first += (steps - 1).to(tl.int64) * width
+            first += tl.cast(steps - 1, tl.int64) * width
         gate_r, gate_i, x_r, x_i = entered(
             p0, p1, p2, p3, w0[None, :], w1[None, :], w2[None, :], first[None, :], inside[None, :], FRONT, FLAG, VALUE_COMPLEX, COMPLEX, ACC
         )  # fmt: skip
@@ -161,7 +164,7 @@ class _Call:
             "REVERSE": reverse,
             "COMPLEX": self.complex,
             "ACC": ACCUMULATE[self.real],
-            **blocks(value.shape[1], value.shape[2]),
+            **tiles(front, value.shape[1], value.shape[2]),
         }
 
     def given(self, vector: int) -> bool:
@@ -171,6 +174,11 @@ class _Call:
         sequences = [floats(part, self.value) for part in self.parts[: self.count]]
         vectors = [floats(part, self.value) for part in self.vectors]
         return [*_filled(sequences, 4), *_filled(vectors, 3, floats(self.value, self.value)), floats(self.h0, self.value)]
+
+
+def tiles(front: Front, steps: int, width: int) -> dict[str, int]:
+    given = blocks(steps, width)
+    return {**given, "BLOCK_T": min(given["BLOCK_T"], LONGEST.get(front.name, 64))}
 
 
 def _filled(tensors: list[Tensor], count: int, unused: Tensor | None = None) -> list[Tensor]:
@@ -224,7 +232,7 @@ def variants(front: Front) -> list[Variant]:
         constants = {
             "FRONT": NUMBERS[front.name], "FLAG": everything, "HAS_Q0": everything, "HAS_Q1": everything,
             "VALUE_COMPLEX": complex_ and front.name != "gate_loop_scan" and everything, "HAS_H0": everything, "REVERSE": not everything,
-            "COMPLEX": complex_, "ACC": tl.float32, "BLOCK_T": 64, "BLOCK_D": 16,
+            "COMPLEX": complex_, "ACC": tl.float32, "BLOCK_T": LONGEST.get(front.name, 64), "BLOCK_D": 16,
         }  # fmt: skip
         if everything:
             made.append(Variant(forward_kernel, constants, {**scalars, **wide}, COMPILER))

@@ -159,7 +159,7 @@ def backward_kernel(
     if HAS_H0:
         first = base + channel
         if REVERSE:
-            first += (steps - 1).to(tl.int64) * width
+            first += tl.cast(steps - 1, tl.int64) * width
         gate_r, gate_i = load(a, first, inside, 0.0, ACC, COMPLEX)
         if COMPLEX:
             dh0_r = gate_r * carry_r + gate_i * carry_i
