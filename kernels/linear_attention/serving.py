@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from ..function import fused
+from ..function import accumulate_dtype, fused
 from ..known_bad import refusal
 from ..spec import Variant
 from .reference import Pair
 
 WIDEST_KEY = 128
+WALKED_STEPS = 64
 
 
 def triton(
@@ -22,11 +24,20 @@ def triton(
     scale: float | None = None,
     chunk: int | None = None,
 ) -> Pair:
-    """One launch per direction; see :mod:`.triton_`."""
-    from .triton_ import CORE
+    """One launch per direction, by chunks (:mod:`.triton_chunked`) or by steps (:mod:`.triton_`)."""
+    if by_chunks(q, k, v, log_decay, state):
+        from .triton_chunked import CORE
+    else:
+        from .triton_ import CORE
 
     out, last = fused(CORE, q, k, v, log_decay, state, outputs=2, scale=scale, chunk=chunk)
     return out, last
+
+
+def by_chunks(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None) -> bool:
+    """Long sequences in half precision go through tensor cores; the exact walk serves the others."""
+    half = q.dtype == k.dtype == v.dtype and q.dtype in (torch.bfloat16, torch.float16)
+    return half and q.shape[1] > WALKED_STEPS and accumulate_dtype(q, log_decay, state) == torch.float32
 
 
 def supports(
@@ -46,6 +57,6 @@ def supports(
 
 
 def variants() -> list[Variant]:
-    from .triton_ import variants as made
+    from . import triton_, triton_chunked
 
-    return made()
+    return [*triton_.variants(), *triton_chunked.variants()]

@@ -1,4 +1,4 @@
-"""Linear attention in Triton: one launch per direction, the state in registers, float32 (float64 for float64 inputs).
+"""Linear attention in Triton, step by step: the state in registers, float32 (float64 for float64 inputs).
 
 A program owns one head of one sequence and a tile of its values, and walks over the steps as the definition does: a decay is multiplied
 and nothing is ever divided or summed up as a logarithm, so that every decay down to zero is exact. There is no product of matrices in
@@ -8,15 +8,12 @@ for the states and the gradient of q, backwards in time for those of k and v. No
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from ..function import Core, Optional, accumulate_dtype
-from ..launching import ACCUMULATE, cdiv, cover, launch, or_unused, tile
+from ..launching import cover, tile
 from ..spec import Variant
-from .reference import reference, scale_of
+from .launches import core
 
 NONE, HEAD, STEP, CHANNEL = (tl.constexpr(kind) for kind in range(4))
 
@@ -137,10 +134,6 @@ def backward_kernel(
     tl.store(dstate + place, dmemory, mask=held)
 
 
-def kind(log_decay: Tensor | None) -> int:
-    return 0 if log_decay is None else {1: 1, 3: 2, 4: 3}[log_decay.dim()]
-
-
 def blocks(keys: int, values: int, decay: int) -> dict[str, int]:
     """Keys held whole and values in small tiles, so that a warp or two hold a state: sums within a warp cost no barrier."""
     held = cover(keys)
@@ -148,79 +141,7 @@ def blocks(keys: int, values: int, decay: int) -> dict[str, int]:
     return {"BLOCK_K": held, "BLOCK_V": tile(values, 16), "num_warps": max(1, held // 64) * (2 if decay == 1 else 1)}
 
 
-def forward(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None, *, scale: float | None, chunk: int | None
-) -> tuple[tuple[Tensor, ...], Optional]:
-    batch, steps, heads, keys = q.shape
-    values, dtype = v.shape[3], accumulate_dtype(q, k, v, log_decay, state)
-    out = torch.empty_like(v, memory_format=torch.contiguous_format)
-    last = torch.empty((batch, heads, keys, values), dtype=dtype, device=q.device)
-    tensors = (q.contiguous(), k.contiguous(), v.contiguous(), or_unused(log_decay, out), or_unused(state, out), out, last)
-    options = {"SCALE": scale_of(q, scale), "DECAY": kind(log_decay), "HAS_STATE": state is not None, "ACC": ACCUMULATE[dtype]}
-    tiles = blocks(keys, values, kind(log_decay))
-    launch(forward_kernel, (batch * heads, cdiv(values, tiles["BLOCK_V"])), *tensors, steps, heads, keys, values, **options, **tiles)
-    return (out, last), ()
-
-
-def backward(
-    args: Optional,
-    outputs: Optional,
-    saved: Optional,
-    cotangents: Optional,
-    wanted: tuple[bool, ...],
-    *,
-    scale: float | None,
-    chunk: int | None,
-) -> Optional:
-    q, k, v, log_decay, state = args
-    assert q is not None
-    assert k is not None
-    assert v is not None
-    batch, steps, heads, keys = q.shape
-    values, dtype, tiles = v.shape[3], accumulate_dtype(q, k, v, log_decay, state), blocks(keys, v.shape[3], kind(log_decay))
-    count = cdiv(values, tiles["BLOCK_V"])
-    dout, dlast = cotangents
-    dout = torch.zeros_like(v, memory_format=torch.contiguous_format) if dout is None else dout.contiguous()
-
-    def shares(*shape: int) -> Tensor:
-        return torch.empty((count, *shape), dtype=dtype, device=v.device)
-
-    dq, dk, dstate = shares(*q.shape), shares(*k.shape), torch.empty((batch, heads, keys, values), dtype=dtype, device=v.device)
-    dv = torch.empty_like(v, memory_format=torch.contiguous_format)
-    as_query = as_key = dq
-    wants = log_decay is not None and wanted[3]
-    if log_decay is not None and wants and log_decay.dim() == 1:
-        as_query = shares(batch, heads)
-    elif log_decay is not None and wants:
-        as_query, as_key = (shares(batch, steps, heads, keys if log_decay.dim() == 4 else 1) for _ in range(2))
-    given = (q.contiguous(), k.contiguous(), v.contiguous(), or_unused(log_decay, dv), or_unused(state, dv), dout, or_unused(dlast, dv))
-    options = {"SCALE": scale_of(q, scale), "DECAY": kind(log_decay), "HAS_STATE": state is not None, "ACC": ACCUMULATE[dtype]}
-    launch(
-        backward_kernel, (batch * heads, count), *given, dq, dk, dv, dstate, as_query, as_key, steps, heads, keys, values,
-        batch * steps * heads, WANTS_DECAY=wants, HAS_DLAST=dlast is not None, **options, **tiles,
-    )  # fmt: skip
-    ddecay = None
-    if log_decay is not None and wants:
-        per_head = log_decay.dim() == 1
-        ddecay = as_query.sum((0, 1)) if per_head else _of_decay(log_decay, state, dstate, as_query.sum(0), as_key.sum(0))
-        ddecay = ddecay.to(log_decay.dtype)
-    return dq.sum(0).to(q.dtype), dk.sum(0).to(k.dtype), dv, ddecay, None if state is None else dstate.to(state.dtype)
-
-
-def _of_decay(log_decay: Tensor, state: Tensor | None, dstate: Tensor, as_query: Tensor, as_key: Tensor) -> Tensor:
-    """At step t: the pairs of the first state with everything after it, and what the rows before t change in that.
-
-    Every pair carries a decay, so that strong decays lose no digits; the sum over the steps is in float64.
-    """
-    change = (as_key - as_query).double()
-    each = change.cumsum(1) - change
-    if state is not None:
-        start = (state * dstate).sum(-1)
-        each += (start if each.shape[-1] == start.shape[-1] else start.sum(-1, keepdim=True)).unsqueeze(1)
-    return each if log_decay.dim() == 4 else each.squeeze(-1)
-
-
-CORE = Core(forward, backward, reference)
+CORE = core(forward_kernel, backward_kernel, lambda q, v, decay: blocks(q.shape[3], v.shape[3], decay))
 
 
 def variants() -> list[Variant]:
