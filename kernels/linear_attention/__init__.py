@@ -41,7 +41,7 @@ def linear_attention(
             gated linear attention; None for no decay. -inf forgets everything.
         state: the state before the first step, (batch, heads, K, V); None is zero.
         scale: what queries are multiplied by; None is ``K ** -0.5``.
-        chunk: steps worked on side by side, a hint that changes the cost and nothing else; strong decays take fewer, Triton walks by steps.
+        chunk: steps worked on side by side, a hint that changes the cost and nothing else; strong decays take fewer, Triton takes its own.
         backend: ``fast``, ``reference`` or ``triton``; None lets :mod:`archwright.kernels.dispatch` choose.
 
     Returns:
