@@ -76,6 +76,7 @@ class KernelSpec:
         min_work: elements of the largest argument below which Triton does not pay.
         plain_below: ``plain_below(**options)``: elements of the largest argument below which, on a CPU in float32, the definition is
             quicker than the fast path; 0 for never.
+        compilable: what the backend ``compile`` hands to the compiler where that is not the definition as it stands.
         peers: other formulations the benchmark compares with, by name; called like ``reference``.
         benchmarks: what is measured.
         variants: the compilations that must succeed without spilling registers; imports triton when called.
@@ -100,6 +101,7 @@ class KernelSpec:
     dtypes: tuple[torch.dtype, ...] = FLOATS
     min_work: int = 1
     plain_below: Callable[..., int] = lambda **_: 0
+    compilable: Implementation | None = None
     peers: Mapping[str, Implementation] = field(default_factory=dict)
     benchmarks: tuple[Benchmark, ...] = ()
     variants: Callable[[], Sequence[Variant]] = tuple

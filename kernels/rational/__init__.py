@@ -20,7 +20,7 @@ from ..dispatch import call
 from ..known_bad import refusal
 from ..spec import KERNELS, Benchmark, Inputs, KernelSpec, Variant
 from .fast import fast
-from .reference import DENOMINATORS, reference
+from .reference import DENOMINATORS, compilable, reference
 
 __all__ = ["SPEC", "rational"]
 
@@ -157,6 +157,7 @@ SPEC = KERNELS.add(
         name="rational",
         public=rational,
         reference=reference,
+        compilable=compilable,
         fast=fast,
         triton=triton,
         inputs=_inputs,
