@@ -45,7 +45,7 @@ format: $(READY)
 	@$(BIN)/ruff format .
 
 bench: $(READY)
-	@for script in digest kernels overhead ray_overhead stopping kill_resume digits; do $(BIN)/python studies/benchmarks/$$script.py || exit 1; done
+	@for script in digest kernels recurrent_layers newton offline_compile overhead ray_overhead stopping kill_resume digits; do $(BIN)/python studies/benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

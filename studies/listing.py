@@ -48,8 +48,8 @@ def _facts(kind: str) -> list[dict[str, Any]]:
 
 
 def _entry(name: str, entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, Entry):
-        return {"name": name, "summary": _summary(entry)}
+    if not isinstance(entry, Entry):  # a kernel: what its public function says
+        return {"name": name, "summary": f"{entry.public.__name__}: {_summary(entry.public)}"}
     facts: dict[str, Any] = {"name": name, "summary": _summary(entry.obj)}
     if entry.knobs:
         facts["knobs"] = {name: domain_text(domain) for name, domain in entry.knobs.items()}

@@ -12,6 +12,7 @@ from .reference import Pair
 
 WIDEST_KEY = 128
 WALKED_STEPS = 64
+CHUNKED_KEY = 64  # with wider keys the chunked backward kernel spills registers
 
 
 def triton(
@@ -37,7 +38,7 @@ def triton(
 def by_chunks(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None) -> bool:
     """Long sequences in half precision go through tensor cores; the exact walk serves the others."""
     half = q.dtype == k.dtype == v.dtype and q.dtype in (torch.bfloat16, torch.float16)
-    return half and q.shape[1] > WALKED_STEPS and accumulate_dtype(q, log_decay, state) == torch.float32
+    return half and q.shape[1] > WALKED_STEPS and q.shape[-1] <= CHUNKED_KEY and accumulate_dtype(q, log_decay, state) == torch.float32
 
 
 def supports(
