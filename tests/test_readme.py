@@ -118,3 +118,11 @@ def test_every_command_shown_exists():
 def test_plugins_are_given_by_text(desk):
     module = load_file(desk / "my_space.py")
     assert module.small.name == "small"
+
+
+def test_the_kernel_example_prints_what_it_says(tmp_path):
+    (example,) = re.findall(r"```python\n(import torch\nfrom archwright\.kernels.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "example.py").write_text(example)
+    done = subprocess.run([sys.executable, "-P", str(tmp_path / "example.py")], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in example
+    assert "fast" in done.stdout
