@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,14 +13,14 @@ Domains = Mapping[str, frozenset[int]]
 MOST_PAIRS = 64  # above this many combinations an operation is bounded by an interval
 
 
-class Expression:
+class Expression(ABC):
     """What ``+``, ``*`` and ``//`` make of variables and integers; ``==``, ``<=``, ``>=`` make constraints of it."""
 
     variables: frozenset[str]
 
+    @abstractmethod
     def values(self, domains: Domains) -> Values:
         """All values it may take, and perhaps more; exactly its value where each domain holds one number."""
-        raise NotImplementedError
 
     def __add__(self, other: Expression | int) -> Expression:
         return Operation("+", self, expression(other))

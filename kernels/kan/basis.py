@@ -11,6 +11,7 @@ they are multiplied into the weights, which are far fewer.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import factorial
 
@@ -38,15 +39,15 @@ class Buffers:
 
 
 @dataclass(frozen=True)
-class Basis:
+class Basis(ABC):
     """phi is ``value_scale`` times the buffer ``values``, phi' is ``slope_scale`` (G or 1, Din or 1, 1) times the buffer ``slopes``."""
 
     value_scale: float
     slope_scale: Tensor
 
+    @abstractmethod
     def write(self, x: Tensor, buffers: Buffers, *, slopes: bool) -> None:
         """Fill ``values``, and ``slopes`` if asked, for x (Din, rows)."""
-        raise NotImplementedError
 
     def chain(self, du: Tensor, buffers: Buffers) -> Tensor:
         """The gradient of x from that of the argument of the basis."""
