@@ -17,11 +17,16 @@ STUDY = "archwright"
 _EPOCH = datetime(2000, 1, 1)
 
 
+class RefusedError(RuntimeError):
+    """A sampler asked the storage for something that the controller does not leave to it."""
+
+
 class ForkableStorage(BaseStorage):
     """One study in memory. A trial's id is its number, its place in ``trials``.
 
     Stored trials are never changed, only replaced; a fork therefore shares them and copies one list. Times are fixed, so
-    nothing depends on the clock.
+    nothing depends on the clock. What Optuna's interface has beyond the needs of samplers (further studies, user attributes,
+    intermediate values, trials from outside) is refused, so that nothing is lost in silence.
     """
 
     def __init__(self, directions: Sequence[StudyDirection]) -> None:
@@ -50,13 +55,13 @@ class ForkableStorage(BaseStorage):
     # --- the study -------------------------------------------------------------------------------------------------
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        raise NotImplementedError("This storage holds exactly one study.")
+        raise RefusedError("This storage holds exactly one study.")
 
     def delete_study(self, study_id: int) -> None:
-        raise NotImplementedError("This storage holds exactly one study.")
+        raise RefusedError("This storage holds exactly one study.")
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        raise NotImplementedError("This storage keeps no user attributes.")
+        raise RefusedError("This storage keeps no user attributes.")
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         self.system_attrs[key] = value
@@ -83,7 +88,7 @@ class ForkableStorage(BaseStorage):
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         if template_trial is not None:
-            raise NotImplementedError("Trials are added by the controller alone.")
+            raise RefusedError("Trials are added by the controller alone.")
         number = len(self.trials)
         self.trials.append(make_trial(number, TrialState.RUNNING, {}, {}, {}))
         return number
@@ -98,10 +103,10 @@ class ForkableStorage(BaseStorage):
         return True
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        raise NotImplementedError("Reports go to the study's stopper, not to Optuna.")
+        raise RefusedError("Reports go to the study's stopper, not to Optuna.")
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        raise NotImplementedError("This storage keeps no user attributes.")
+        raise RefusedError("This storage keeps no user attributes.")
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._replace(trial_id, system_attrs={**self.trials[trial_id].system_attrs, key: value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,7 @@ class Heard:
     advantage: float
 
 
-class PolicySearch:
+class PolicySearch(ABC):
     """Asks a policy for whole networks and learns in batches of outcomes, in whatever order they arrive.
 
     A network that was proposed before is drawn anew, ``tries`` times in all, each time with more uniform choices; while nothing
@@ -119,9 +120,9 @@ class PolicySearch:
             self._remember(heard)
             self.learn(heard)
 
+    @abstractmethod
     def learn(self, heard: Sequence[Heard]) -> None:
         """Improve the policy by a batch."""
-        raise NotImplementedError
 
     def _remember(self, heard: Sequence[Heard]) -> None:
         known = [item for item in [*self.best, *heard] if item.rewards is not None]

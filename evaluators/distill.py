@@ -76,16 +76,11 @@ def n2n_reward(
     """
     from ..search_space.errors import BuildError
     from .distillation import measured, prepared, trained_teacher
-    from .training.files import job_key, load_state, save_finished
+    from .training.files import job_key, save_finished, taken_up
 
     _check(cost, limits or {})
-    folder = Path(job.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = load_state(folder, job_key(job))
-    for report in saved.reports if saved else ():
-        if report.step > job.reported:
-            yield report
-    if saved is not None and saved.reports[-1].last:
+    saved = yield from taken_up(job)
+    if saved.done:
         return
     known = trained_teacher(teacher, job)
     try:
@@ -94,7 +89,7 @@ def n2n_reward(
         costs = None
     if costs is None or any(costs[name] > most for name, most in (limits or {}).items()):
         report = Report(1, {"reward": INVALID}, 0.0, True)
-        save_finished(folder, job_key(job), [report], {})
+        save_finished(Path(job.folder), job_key(job), [report], {})
         yield report
         return
     training = prepared(job, known, lambda_hard, recipe or {}, distill_epochs or job.budget)
@@ -104,12 +99,12 @@ def n2n_reward(
 n2n_reward.test_metrics = test_metrics  # type: ignore[attr-defined]
 
 
-def _distilled(job: Job, training: Any, known: TrainedTeacher, spent: float, cost: str, saved: State | None) -> Iterator[Report]:
+def _distilled(job: Job, training: Any, known: TrainedTeacher, spent: float, cost: str, saved: State) -> Iterator[Report]:
     from .training.files import State, job_key, save_checkpoint, save_finished
 
     key, folder = job_key(job), Path(job.folder)
-    reports = list(saved.reports) if saved else []
-    if saved is not None and saved.training is not None:
+    reports = list(saved.reports)
+    if saved.training is not None:
         training.load(saved.training)
     epochs: int = training.job.budget
     for epoch in range(len(reports) + 1, epochs + 1):

@@ -47,7 +47,7 @@ def train(
     """
     from ..search_space.architecture import Architecture
     from .tasks import load_task
-    from .training.files import job_key, load_state
+    from .training.files import taken_up
 
     recipe = Recipe().updated(
         {
@@ -66,26 +66,21 @@ def train(
     )
     recipe = recipe.updated(Architecture.from_json(job.architecture).training, "The architecture")
     task = load_task(job.task)
-    folder = Path(job.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = load_state(folder, job_key(job))
-    for report in saved.reports if saved else ():
-        if report.step > job.reported:
-            yield report
-    if saved is None or not saved.reports[-1].last:
-        yield from _trained(job, task, recipe, folder, saved)
+    saved = yield from taken_up(job)
+    if not saved.done:
+        yield from _trained(job, task, recipe, saved)
 
 
-def _trained(job: Job, task: Task, recipe: Recipe, folder: Path, saved: State | None) -> Iterator[Report]:
+def _trained(job: Job, task: Task, recipe: Recipe, saved: State) -> Iterator[Report]:
     """Train from ``saved`` (or the beginning) to the end of the budget, leaving no memory behind however it ends."""
     from .training.files import State, job_key, save_checkpoint, save_finished
     from .training.loop import Training
 
-    key = job_key(job)
-    reports = list(saved.reports) if saved else []
+    key, folder = job_key(job), Path(job.folder)
+    reports = list(saved.reports)
     training = Training(job, task, recipe)
     try:
-        if saved is not None and saved.training is not None:
+        if saved.training is not None:
             training.load(saved.training)
         for epoch in range(len(reports) + 1, job.budget + 1):
             began = time.perf_counter()

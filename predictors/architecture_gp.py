@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..search_space.choices import Domain, Integer
-from ..search_space.outcomes import Prediction
-from ..search_space.protocols import Observation
 from ..search_space.seeds import derive_seed
-from .encoding.encoder import Encoder, row_of, usable
+from .architecture_surrogate import ArchitectureSurrogate, Fitted
+from .encoding.encoder import Encoder, Row
 from .gaussian_process import GroupedProcess
 from .registry import check_knobs, predictor
-from .warping import Scale
 
 EMBEDDED = 512
 KNOBS: dict[str, Domain] = {"min_trials": Integer(2, 100)}
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    encoder: Encoder
-    process: GroupedProcess
-    scale: Scale
-
-
 @predictor("architecture-gp", knobs=KNOBS)
-class ArchitectureProcess:
+class ArchitectureProcess(ArchitectureSurrogate[GroupedProcess]):
     """A Gaussian process that sees a candidate in three ways: its graph, its single choices, its families of like choices.
 
     Features (:mod:`.encoding`) are standardised on the history. The kernel is a Matern 3/2 of a distance to which each of the three
@@ -47,39 +35,15 @@ class ArchitectureProcess:
 
     def __init__(self, *, seed: int, min_trials: int = 4) -> None:
         check_knobs("predictor", "architecture-gp", {"min_trials": min_trials}, KNOBS)
-        self.seed, self.min_trials = seed, min_trials
-        self._fitted: _Fitted | None = None
+        super().__init__(seed, min_trials)
 
-    def fit(self, history: Sequence[Observation]) -> None:
-        """Learn from the observations that have a finite final score and a trace or an architecture."""
-        self._fitted = None
-        rows, scores = usable(history)
-        if len(rows) < self.min_trials:
-            return
-        encoder = Encoder(rows)
-        if not encoder.names:
-            return
-        scale = Scale.of(scores)
-        process = GroupedProcess(list(encoder.groups().values())).fit(encoder(rows), scale(scores))
-        self._fitted = _Fitted(encoder, process, scale)
+    def learned(self, encoder: Encoder, features: Any, scores: Any) -> GroupedProcess:
+        return GroupedProcess(list(encoder.groups().values())).fit(features, scores)
 
-    def predict(self, partial: Observation) -> Prediction | None:
-        known = partial.trace is not None or partial.architecture is not None
-        found = self.predict_many([partial]) if known else None
-        return None if found is None else found[0]
+    def answers(self, model: GroupedProcess, features: Any) -> tuple[Any, Any]:
+        return model.predict(features)
 
-    def predict_many(self, asked: Sequence[Observation]) -> list[Prediction] | None:
-        """The median expected of each and half the central 68 % interval of a new evaluation; None before ``min_trials`` are known."""
-        fitted = self._fitted
-        if fitted is None:
-            return None
-        return fitted.scale.predictions(*fitted.process.predict(fitted.encoder([row_of(seen) for seen in asked])))
-
-    def embed(self, asked: Sequence[Observation]) -> Any:
-        """Random features [len(asked), 512] of norm 1 whose inner products are the correlations that the process learned, to within
-        a few hundredths; the same for a candidate in every call. Zeros [len(asked), 1] before ``min_trials`` are known."""
-        fitted = self._fitted
-        if fitted is None:
-            return np.zeros((len(asked), 1))
-        rows = fitted.encoder([row_of(seen) for seen in asked])
-        return fitted.process.features(rows, EMBEDDED, derive_seed(self.seed, "fit", "features"))
+    def kernel_features(self, fitted: Fitted[GroupedProcess], rows: Sequence[Row]) -> Any:
+        """Random features [len(rows), 512] of norm 1 whose inner products are the correlations that the process learned, to within
+        a few hundredths; the same for a candidate in every call."""
+        return fitted.model.features(fitted.encoder(rows), EMBEDDED, derive_seed(self.seed, "fit", "features"))

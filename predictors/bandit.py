@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -47,7 +48,7 @@ class Curve:
         return self.gains[step - 1] if step <= len(self.gains) else None
 
 
-class BanditRule:
+class BanditRule(ABC):
     """Base of the rules that judge a candidate by the curves of the others; a subclass says when (:meth:`judged`) and how.
 
     Candidates that fail compete with nobody; stopped ones count as far as they went.
@@ -99,13 +100,13 @@ class BanditRule:
         reason = self.judged(curve) if len(curve.gains) < self.budget else ""
         return Verdict(True, self._predicted(curve), reason) if reason else GO_ON
 
+    @abstractmethod
     def judged(self, curve: Curve) -> str:
         """Why the candidate with this curve is to be stopped where it stands, or ""."""
-        raise NotImplementedError
 
+    @abstractmethod
     def checkpoints(self, curve: Curve) -> Sequence[int]:
         """Steps between here and the budget at which candidates may have been dropped."""
-        raise NotImplementedError
 
     def shown(self, gain: float) -> str:
         """A gain as a value of the metric."""

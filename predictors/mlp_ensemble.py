@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..search_space.choices import Domain, Integer, OneOf, Real
-from ..search_space.outcomes import Prediction
-from ..search_space.protocols import Observation
 from ..search_space.seeds import derive_seed
-from .encoding.encoder import Encoder, Row, row_of, usable
+from .architecture_surrogate import ArchitectureSurrogate, Fitted
+from .encoding.encoder import Encoder, Row
 from .gradient_kernel import gradient_sketch, last_layer_features, posterior_features
 from .mlp import Perceptrons, train
 from .registry import check_knobs, predictor
-from .warping import Scale
 
 KNOBS: dict[str, Domain] = {
     "members": Integer(2, 20),
@@ -31,16 +28,8 @@ KNOBS: dict[str, Domain] = {
 _PAPER = "A Framework and Benchmark for Deep Batch Active Learning for Regression (2022, 2203.09410)"
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    encoder: Encoder
-    rows: Sequence[Row]
-    networks: Perceptrons
-    scale: Scale
-
-
 @predictor("mlp-ensemble", knobs=KNOBS, paper=_PAPER)
-class MlpEnsemble:
+class MlpEnsemble(ArchitectureSurrogate[Perceptrons]):
     """Networks of two hidden layers on the features of a candidate, each trained without one fold of the history.
 
     The prediction is the mean of the members; its variance their variance plus the mean squared error of each on the fold it has
@@ -72,49 +61,27 @@ class MlpEnsemble:
     ) -> None:
         given = {"members": members, "steps": steps, "kernel": kernel, "sketch_dim": sketch_dim, "posterior": posterior, "noise": noise}
         check_knobs("predictor", "mlp-ensemble", {**given, "min_trials": min_trials}, KNOBS)
-        self.seed, self.members, self.steps, self.kernel = seed, members, steps, kernel
-        self.sketch_dim, self.posterior, self.noise, self.min_trials = sketch_dim, posterior, noise, min_trials
-        self._fitted: _Fitted | None = None
+        super().__init__(seed, min_trials)
+        self.members, self.steps, self.kernel = members, steps, kernel
+        self.sketch_dim, self.posterior, self.noise = sketch_dim, posterior, noise
 
-    def fit(self, history: Sequence[Observation]) -> None:
-        """Learn from the observations that have a finite final score and a trace or an architecture."""
-        self._fitted = None
-        rows, scores = usable(history)
-        if len(rows) < self.min_trials:
-            return
-        encoder = Encoder(rows)
-        if not encoder.names:
-            return
-        scale = Scale.of(scores)
-        networks = train(encoder(rows), scale(scores), members=self.members, steps=self.steps, seed=self.seed)
-        self._fitted = _Fitted(encoder, rows, networks, scale)
+    def learned(self, encoder: Encoder, features: Any, scores: Any) -> Perceptrons:
+        return train(features, scores, members=self.members, steps=self.steps, seed=self.seed)
 
-    def predict(self, partial: Observation) -> Prediction | None:
-        known = partial.trace is not None or partial.architecture is not None
-        found = self.predict_many([partial]) if known else None
-        return None if found is None else found[0]
+    def answers(self, model: Perceptrons, features: Any) -> tuple[Any, Any]:
+        each = model(features)
+        return each.mean(axis=0), np.sqrt(each.var(axis=0) + model.error)
 
-    def predict_many(self, asked: Sequence[Observation]) -> list[Prediction] | None:
-        """The median expected of each and half the central 68 % interval of a new evaluation; None before ``min_trials`` are known."""
-        fitted = self._fitted
-        if fitted is None:
-            return None
-        answers = fitted.networks(fitted.encoder([row_of(seen) for seen in asked]))
-        return fitted.scale.predictions(answers.mean(axis=0), np.sqrt(answers.var(axis=0) + fitted.networks.error))
-
-    def embed(self, asked: Sequence[Observation]) -> Any:
-        """Features of the kernel, [len(asked), p]; zeros [len(asked), 1] before ``min_trials`` are known."""
-        fitted = self._fitted
-        if fitted is None:
-            return np.zeros((len(asked), 1))
-        features = self._features(fitted, [row_of(seen) for seen in asked])
+    def kernel_features(self, fitted: Fitted[Perceptrons], rows: Sequence[Row]) -> Any:
+        """The sketch of the gradients or the last layer; with ``posterior`` what remains of it after the history."""
+        features = self._features(fitted, rows)
         if not self.posterior:
             return features
         seen = self._features(fitted, fitted.rows)
         return posterior_features(features, seen, self.noise * float((seen**2).sum(axis=1).mean()))
 
-    def _features(self, fitted: _Fitted, rows: Sequence[Row]) -> Any:
-        members = fitted.networks.layers(fitted.encoder(rows))
+    def _features(self, fitted: Fitted[Perceptrons], rows: Sequence[Row]) -> Any:
+        members = fitted.model.layers(fitted.encoder(rows))
         share = math.sqrt(len(members))
         if self.kernel == "last-layer":
             return np.concatenate([last_layer_features(layers) for layers in members], axis=1) / share

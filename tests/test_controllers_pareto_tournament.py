@@ -6,7 +6,8 @@ import pytest
 
 from archwright.controllers.evolution import RegularizedEvolution
 from archwright.controllers.pareto_tournament import CRITERIA, ParetoTournament, by_crowding, by_front, by_mean, by_rank_sum
-from archwright.search_space.dominance import best_of, crowding, dominates, fronts, hypervolume
+from archwright.search_space.dominance import best_of, crowding, dominates, fronts
+from archwright.search_space.hypervolume import hypervolume
 from archwright.search_space.outcomes import Objective, Outcome
 from archwright.search_space.space import Space
 from archwright.testing import check_controller

@@ -189,16 +189,11 @@ def _scored(
     recipe: Mapping[str, Any] | None,
     alone: Mapping[str, Any] | None,
 ) -> Iterator[Report]:
-    from ..training.files import job_key, load_state
+    from ..training.files import taken_up
     from ..training.recipe import Recipe
 
-    folder = Path(job.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = load_state(folder, job_key(job))
-    for report in saved.reports if saved else ():
-        if report.step > job.reported:
-            yield report
-    if saved is not None and saved.reports[-1].last:
+    saved = yield from taken_up(job)
+    if saved.done:
         return
     calibration, audit, audit_epochs = checks
     shared = shared_pool(job, space, plan, kind, calibration, recipe)
@@ -209,7 +204,7 @@ def _scored(
 class _Candidate:
     """One candidate: scored with the pool's weights, then trained on a copy of them."""
 
-    def __init__(self, job: Job, shared: SharedPool, recipe: Any, saved: State | None) -> None:
+    def __init__(self, job: Job, shared: SharedPool, recipe: Any, saved: State) -> None:
         self.job, self.shared, self.saved = job, shared, saved
         self._recipe = recipe
 
@@ -227,7 +222,7 @@ class _Candidate:
         architecture = Architecture.from_json(job.architecture)
         network, share = self.shared.inherited(architecture, derive_seed(job.seed, "init", job.number))
         facts = {**_facts(verdict), "pool_epochs": float(self.shared.facts["epochs"]), "pool_share": share}
-        reports = list(self.saved.reports) if self.saved else []
+        reports = list(self.saved.reports)
         if not reports:
             metrics = {**self.shared.metrics(network), **facts}
             reports.append(Report(1, metrics, time.perf_counter() - began, job.budget == 1))
@@ -236,10 +231,10 @@ class _Candidate:
             yield reports[0]
             return
         training = self._copy(network, architecture)
-        if self.saved is None:
+        if not self.saved.reports:
             save_checkpoint(folder, key, State(reports, training.state()))
             yield reports[0]
-        if self.saved is not None and self.saved.training is not None:
+        if self.saved.training is not None:
             training.load(self.saved.training)
         for step in range(len(reports) + 1, job.budget + 1):
             began = time.perf_counter()

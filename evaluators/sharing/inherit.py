@@ -43,18 +43,13 @@ def constrained_sharing(job: Job, *, mode: str = "constrained", recipe: Mapping[
     """
     from ...search_space.architecture import Architecture
     from ..tasks import load_task
-    from ..training.files import job_key, load_state
+    from ..training.files import taken_up
     from ..training.recipe import Recipe
 
     if mode not in MODES:
         raise EvaluationError(f'The mode of "constrained-sharing" is {mode!r}; expected one of {", ".join(MODES)}.')
-    folder = Path(job.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = load_state(folder, job_key(job))
-    for report in saved.reports if saved else ():
-        if report.step > job.reported:
-            yield report
-    if saved is not None and saved.reports[-1].last:
+    saved = yield from taken_up(job)
+    if saved.done:
         return
     architecture = Architecture.from_json(job.architecture)
     changed = Recipe().updated(recipe or {}, 'The evaluator "constrained-sharing"').updated(architecture.training, "The architecture")
@@ -73,12 +68,12 @@ def _trained(job: Job, mode: str, task: Any, recipe: Any, architecture: Any, sav
     from .store import Store, groups_of, keep_inherited
 
     key, folder = job_key(job), Path(job.folder)
-    reports = list(saved.reports) if saved else []
+    reports = list(saved.reports)
     training = Training(job, task, recipe)
     groups = groups_of(training.network, architecture, mode)
     store = Store(home_of(job).parent / "inherited")
     share = keep_inherited(training, groups, store, folder / INHERITED, key)
-    if saved is not None and saved.training is not None:
+    if saved.training is not None:
         training.load(saved.training)
     for epoch in range(len(reports) + 1, job.budget + 1):
         began = time.perf_counter()

@@ -11,8 +11,8 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,12 @@ REPORT = "report.json"
 class State:
     """Where a training stands: its reports so far, and the state of the training itself (None when finished)."""
 
-    reports: list[Report]
+    reports: list[Report] = field(default_factory=list)
     training: Mapping[str, Any] | None = None
+
+    @property
+    def done(self) -> bool:
+        return bool(self.reports) and self.reports[-1].last
 
 
 def job_key(job: Job) -> str:
@@ -77,6 +81,20 @@ def load_state(folder: Path, key: str) -> State | None:
     except Exception:  # damaged bytes can raise anything; whatever it is, the training starts over
         pass
     return None
+
+
+def taken_up(job: Job) -> Generator[Report, None, State]:
+    """Make the job's folder; repeat the reports it holds after ``job.reported``; return where the job stands there.
+
+    Used as ``saved = yield from taken_up(job)``; an evaluator ends when ``saved.done``.
+    """
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = load_state(folder, job_key(job)) or State()
+    for report in saved.reports:
+        if report.step > job.reported:
+            yield report
+    return saved
 
 
 def load_weights(folder: Path, device: str = "cpu") -> dict[str, torch.Tensor]:

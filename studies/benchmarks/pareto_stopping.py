@@ -25,7 +25,8 @@ from archwright.predictors.median_stopping import Median
 from archwright.predictors.pareto_stopping import ParetoStopping
 from archwright.search_space.architecture import Architecture, Node
 from archwright.search_space.choices import Trace
-from archwright.search_space.dominance import Gains, dominates, front, hypervolume
+from archwright.search_space.dominance import Gains, dominates, front
+from archwright.search_space.hypervolume import hypervolume
 from archwright.search_space.outcomes import Objective, Outcome, Report
 from archwright.search_space.protocols import Candidate, Stopper, Verdict
 from archwright.search_space.seeds import generator
