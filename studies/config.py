@@ -224,6 +224,8 @@ class StudyConfig(_Strict):
         trains = named == "train"
         if named in _SCORES_AT_ONCE:
             filled.setdefault("epochs", 1)
+        if named == "table":
+            filled.setdefault("space", "table")
         if "stopper" not in filled and trains:
             several = len(_listed(filled.get("objectives")) or [0]) > 1
             filled["stopper"] = "pareto" if several else "predictive-termination"

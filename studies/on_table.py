@@ -29,12 +29,9 @@ def table_objectives(table: Table, config: StudyConfig) -> tuple[Objective, ...]
     """The configured objectives, or the table's own.
 
     Raises:
-        ConfigError: the table has no such metric.
+        ConfigError: the table has no such metric, or there is no objective at all.
     """
-    wanted = [objective.objective() for objective in config.objectives]
-    for objective in wanted:
-        table.objective(objective.metric)
-    return tuple(wanted) or table.objectives
+    return table.searched([f"{objective.metric}:{objective.direction}" for objective in config.objectives])
 
 
 def table_measure(table: Table, config: StudyConfig) -> Callable[[Architecture], dict[str, float]]:

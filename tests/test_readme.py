@@ -86,6 +86,17 @@ def test_a_csv_regression_study(tmp_path):
     assert result.best()[0]["test_rmse"] > 0
 
 
+def test_the_results_shown_are_a_table_that_controllers_race_on(desk, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, str(desk / "my_results.py")], check=True)
+    shown = re.search(r"`archwright (compare .* --table my_results\.parquet [^`]*)`", README.read_text())[1]
+    archwright = [sys.executable, "-m", "archwright"]
+    done = subprocess.run([*archwright, *shown.split(), "--seeds", "2", "--jobs", "1"], capture_output=True, text=True)
+    assert (done.returncode, "hypervolume" in done.stdout) == (0, True), done.stderr
+    fields = {"evaluator": {"name": "table", "table": "my_results.parquet"}, "objectives": "accuracy", "trials": 5, "tracking": "off"}
+    assert launch.run(fields).counts["completed"] == 5
+
+
 def test_the_configuration_shown_is_valid(tmp_path):
     import yaml
 

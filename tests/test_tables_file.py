@@ -138,6 +138,19 @@ def test_real_numbers_are_choices_where_they_are_named(made):
     assert {values["rate"]: next(table.reports(a)).metrics["score"] for values, a in points(table)} == {0.1: 2.0, 0.01: 2.0}
 
 
+def test_of_several_results_a_search_names_its_own(made):
+    table = made(FRAME)
+    assert table.objectives == ()
+    assert table.searched(["latency:min"]) == (Objective("latency", "min"),)
+    assert table.searched(["accuracy", "latency:min"]) == (Objective("accuracy"), Objective("latency", "min"))
+    with pytest.raises(ConfigError, match="records accuracy, latency; name the objectives of this search"):
+        table.searched([])
+
+
+def test_a_single_result_is_searched_for(made):
+    assert made(FRAME.drop(columns="latency")).searched([]) == (Objective("accuracy"),)
+
+
 def test_columns_of_any_name_can_be_asked():
     assert list(path_names(["kernel size", "kernel_size", "3rd", "größe", "."]).values()) == [
         "kernel_size",
@@ -159,7 +172,7 @@ BAD = {
     "unknown choice": (FRAME, {"objectives": "accuracy", "choices": ["oop"]}, 'no column "oop"'),
     "unknown test": (FRAME, {"objectives": "accuracy", "test": "tset"}, 'no column "tset"'),
     "direction": (FRAME, {"objectives": "accuracy:up"}, 'direction "up"'),
-    "no objective": (FRAME, {}, "needs objectives.*accuracy, latency"),
+    "no objective": (FRAME[["op", "width"]], {}, "no column of real numbers left to search for"),
     "no choice": (FRAME[["accuracy"]], {}, "no column of texts"),
     "objective of texts": (FRAME, {"objectives": "op"}, '"op".*is not numeric'),
     "curve of texts": (LISTED.assign(acc=[["x"]] * 4), {}, '"acc".*is not numeric'),

@@ -42,7 +42,8 @@ def recorded_file(
         path: the file.
         objectives: ``"accuracy:max latency:min"``, or a list of such; ``max`` unless said otherwise (``min`` for what is known). An
             objective is a column of numbers, or a learning curve: a column of lists, or ``acc`` for columns ``acc_1`` to ``acc_T``.
-            By default the only column of real numbers or lists that is not named otherwise.
+            By default every column of real numbers or lists that is not named otherwise can be searched for: a single one is, of
+            several the comparison or the study names its own.
         choices: the columns that make the network. By default every column of texts, booleans or whole numbers not named otherwise.
         known: columns that are exact before training.
         test: columns of the test split, shown for the winners alone.
@@ -56,11 +57,12 @@ def recorded_file(
     columns = Columns(where, read(where))
     known_names, test_names = _names(known), _names(test)
     named = [*known_names, *test_names, *_names(seconds)]
-    goals = _objectives(columns, objectives, known_names, [*named, *_names(choices)])
-    made_by = _choices(columns, _names(choices), [*named, *(goal.metric for goal in goals)])
+    results = _objectives(columns, objectives, known_names, [*named, *_names(choices)])
+    goals = results if objectives or len(results) == 1 else ()
+    made_by = _choices(columns, _names(choices), [*named, *(result.metric for result in results)])
     columns.merge(made_by)
-    curves = {goal.metric: columns.curve(goal.metric) for goal in goals if columns.is_curve(goal.metric)}
-    metrics = {goal.metric: columns.numbers(goal.metric) for goal in goals if goal.metric not in (*curves, *known_names)}
+    curves = {name: columns.curve(name) for name in _metrics(results) if columns.is_curve(name)}
+    metrics = {name: columns.numbers(name) for name in _metrics(results) if name not in (*curves, *known_names)}
     return Table(
         name=where.stem,
         space=_space(where.stem, made_by, columns.rows),
@@ -83,10 +85,13 @@ def _objectives(columns: Columns, given: Names, known: Sequence[str], named: Seq
     texts = given.replace(",", " ").split() if isinstance(given, str) else _names(given)
     if not texts:
         texts = [name for name in columns.names if name not in named and (columns.is_real(name) or columns.holds_lists(name))]
-        if len(texts) != 1:
-            found = f"its columns of real numbers are {', '.join(texts)}" if texts else "no column of real numbers is left for one"
-            raise ConfigError(f'The table "{columns.path}" needs objectives, such as objectives: "accuracy:max"; {found}.')
+        if not texts:
+            raise ConfigError(f'The table "{columns.path}" has no column of real numbers left to search for; name its objectives.')
     return tuple(_objective(text, known) for text in texts)
+
+
+def _metrics(results: Sequence[Objective]) -> list[str]:
+    return [result.metric for result in results]
 
 
 def _objective(text: str, known: Sequence[str]) -> Objective:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ class Table:
         known: exact before training (``params``, ``flops``, ``latency_ms``), by name.
         curves: [rows, steps] of a metric after each step, in place of one value.
         seconds: how long an evaluation took, per row; in any unit, since only ratios matter in virtual time. By default 1 each.
-        objectives: what to search for unless told otherwise.
+        objectives: what to search for unless told otherwise; nothing where each search has to say so.
         remark: one sentence that a reader of a result must know (a table without validation data), or "".
     """
 
@@ -103,6 +103,17 @@ class Table:
         if direction not in ("", "max", "min"):
             raise ConfigError(f'The objective "{text}" has direction "{direction}"; write {metric}:max or {metric}:min.')
         return Objective(metric, direction or default)  # type: ignore[arg-type]
+
+    def searched(self, texts: Sequence[str]) -> tuple[Objective, ...]:
+        """The objectives written so, or the table's own.
+
+        Raises:
+            ConfigError: no column a search may see has this name, or none is named and the table has none of its own.
+        """
+        chosen = tuple(self.objective(text) for text in texts) or self.objectives
+        if not chosen:
+            raise ConfigError(f'The table "{self.name}" records {", ".join(self.metrics)}; name the objectives of this search.')
+        return chosen
 
     def gains(self, objective: Objective) -> Column:
         """The objective's column, turned so that larger is better."""

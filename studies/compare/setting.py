@@ -102,7 +102,7 @@ def setting(
     if isinstance(table, Table) and params:
         raise ConfigError("A table that is already loaded takes no parameters; give its name with them instead.")
     loaded = table if isinstance(table, Table) else load_table(table, params)
-    chosen = tuple(loaded.objective(text) for text in objectives) or loaded.objectives
+    chosen = loaded.searched(objectives)
     twice = [objective.metric for i, objective in enumerate(chosen) if objective.metric in [other.metric for other in chosen[:i]]]
     if twice:
         raise ConfigError(f'The objective "{twice[0]}" was given twice; give each metric once.')
