@@ -129,6 +129,8 @@ def export_trial(
     result = StudyResult(folder, ledger)
     weights = trial_folder(folder, chosen.number) / "model.safetensors"
     if not weights.exists():
+        if ledger.header["config"]["task"] is None:
+            raise StudyError(f'The candidates of "{folder.name}" were looked up, not trained; there are no weights to export.')
         status = chosen.outcome.status if chosen.outcome else "running"
         raise StudyError(f'Trial {chosen.number} of "{folder.name}" is {status} and left no final weights; export a completed one.')
     config = ledger.header["config"]

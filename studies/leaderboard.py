@@ -76,9 +76,9 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def look_further(folder: str, best: int | None) -> list[str]:
-    """The lines that tell what can be done next."""
+def look_further(folder: str, best: int | None, trained: bool = True) -> list[str]:
+    """The lines that tell what can be done next; candidates that were looked up have no weights to export."""
     lines = [f"archwright status {folder}", f"archwright best {folder} --top 10"]
     if best is not None:
-        lines += [f"archwright show {folder} {best}", f"archwright export {folder} {best} --to my_network"]
+        lines += [f"archwright show {folder} {best}", *([f"archwright export {folder} {best} --to my_network"] if trained else [])]
     return [*lines, f"archwright resume {folder} --trials +20"]

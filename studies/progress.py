@@ -89,7 +89,8 @@ class Progress:
         from rich.console import Console
 
         self.console = console or Console(stderr=True)
-        self._title = f"{folder}: {config.space.name} on {config.task.name if config.task else 'no task'}, {config.controller.name}"
+        data = config.task.name if config.task else "recorded evaluations"
+        self._title = f"{folder}: {config.space.name} on {data}, {config.controller.name}"
         self.tally = Tally()
         self._refresh = refresh
         self._live: Live | None = None

@@ -157,7 +157,7 @@ def study_summary(result: StudyResult, quiet: bool = False) -> Any:
     parts: list[Any] = [leaderboard_table(rows, ledger.objectives, title=f"{result.folder.name}: the best of {ledger.evaluated} trials")]
     if not quiet:
         parts += [Text(line) for line in _story(result)]
-        further = look_further(str(result.folder), rows[0]["trial"])
+        further = look_further(str(result.folder), rows[0]["trial"], trained=ledger.header["config"]["task"] is not None)
         parts += ["", Text("look further", style="bold"), *(Text(f"  {_typed(line)}") for line in further)]
     return Group(*parts)
 
@@ -175,8 +175,10 @@ def _story(result: StudyResult) -> list[str]:
     counts = ", ".join(f"{count} {status}" for status, count in ledger.counts.items() if count)
     budget = ledger.header["config"]["epochs"]
     spent = sum(trial.step for trial in ledger.trials.values())
-    planned = budget * ledger.evaluated
-    lines = [f"{counts}; {spent:,} epochs trained, {1 - spent / planned:.0%} of {planned:,} saved by early stopping" if planned else counts]
+    stopped = [trial for trial in ledger.trials.values() if trial.outcome is not None and trial.outcome.status == "stopped"]
+    saved = sum(budget - trial.step for trial in stopped)
+    share = f", {saved / (spent + saved):.0%} of {spent + saved:,} saved by early stopping" if saved else ""
+    lines = [f"{counts}; {spent:,} epochs trained{share}"]
     if ledger.ended:
         lines.append(ledger.ended)
     return lines

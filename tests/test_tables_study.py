@@ -54,6 +54,21 @@ def test_a_study_runs_resumes_and_tests_its_winners_from_another_folder(fields, 
     assert (best["accuracy"], best["test_accuracy"], best["params"]) == (9.5, 9.0, 500.0)
 
 
+def test_candidates_that_were_looked_up_have_no_weights_to_export(fields, tmp_path):
+    from archwright.search_space.errors import StudyError
+    from archwright.studies.api import export_trial
+    from archwright.studies.views import study_summary
+
+    fields.pop("space")  # the table's own, where nothing else is said
+    result = run(fields, folder=str(tmp_path / "runs"), name="own")
+    with pytest.raises(StudyError, match="were looked up, not trained"):
+        export_trial("own", target=tmp_path / "out", runs=tmp_path / "runs")
+    text = "\n".join(str(part) for part in study_summary(result).renderables)
+    assert "archwright show" in text
+    assert "export" not in text
+    assert "saved" not in text
+
+
 def test_a_bound_on_what_is_known_rejects_without_an_evaluation(fields):
     result = run(fields, trials=4, constraints={"params": "<= 200"})
     assert all(row["params"] <= 200 for row in result.leaderboard())

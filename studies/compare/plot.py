@@ -106,6 +106,7 @@ def _scores(axes: Axes, comparison: Comparison) -> None:
     else:
         axes.set_xlabel("evaluations")
         axes.set_xlim(0, comparison.setting.budget)
+        axes.locator_params("x", integer=True)
 
 
 def _unit_time(comparison: Comparison) -> bool:
