@@ -42,9 +42,11 @@ class Node:
             raise ArchitectureError(f'A node cannot be named "{self.name}"; a name is not empty and holds no colon.')
         if isinstance(self.inputs, str):
             raise ArchitectureError(f'The inputs of node "{self.name}" are the string "{self.inputs}"; give a tuple of node names.')
-        object.__setattr__(self, "inputs", tuple(self.inputs))
-        frozen = {str(key): _freeze(value, f'parameter "{key}" of node "{self.name}"') for key, value in self.params.items()}
-        object.__setattr__(self, "params", MappingProxyType(frozen) if frozen else _EMPTY)
+        if type(self.inputs) is not tuple:
+            object.__setattr__(self, "inputs", tuple(self.inputs))
+        if self.params is not _EMPTY:
+            frozen = {str(key): _freeze(value, "parameter", key, self.name) for key, value in self.params.items()}
+            object.__setattr__(self, "params", MappingProxyType(frozen) if frozen else _EMPTY)
 
     def __hash__(self) -> int:
         return hash((self.name, self.block, self.inputs, self.weights))
@@ -73,17 +75,20 @@ class Architecture:
     training: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
 
     def __post_init__(self) -> None:
-        names = [node.name for node in self.nodes]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+        names = {node.name for node in self.nodes}
+        if len(names) < len(self.nodes):
+            every = [node.name for node in self.nodes]
+            twice = next(name for name in every if every.count(name) > 1)
             raise ArchitectureError(f'Two nodes are called "{twice}"; node names must be unique within an architecture.')
         object.__setattr__(self, "nodes", _sorted_by_inputs(tuple(self.nodes)))
-        object.__setattr__(self, "ports", MappingProxyType(dict(self.ports)))
-        frozen = {key: _freeze(value, f'training field "{key}"') for key, value in self.training.items()}
-        object.__setattr__(self, "training", MappingProxyType(frozen))
+        if self.ports is not _EMPTY:
+            object.__setattr__(self, "ports", MappingProxyType(dict(self.ports)))
+        if self.training is not _EMPTY:
+            frozen = {key: _freeze(value, "training field", key) for key, value in self.training.items()}
+            object.__setattr__(self, "training", MappingProxyType(frozen))
         for what, reference in [("output", self.output), *self.ports.items()]:
-            if source_of(reference) not in set(names):
-                cure = did_you_mean(reference, names)
+            if source_of(reference) not in names:
+                cure = did_you_mean(reference, [node.name for node in self.nodes])
                 raise ArchitectureError(f'The {what} of the architecture is "{reference}", which is no node; {cure}')
 
     def __hash__(self) -> int:
@@ -109,8 +114,8 @@ class Architecture:
         return replace(self, training={**self.training, **training})
 
     @cached_property
-    def _content(self) -> Any:
-        """Everything but the names of nodes, as a hashable key."""
+    def _content(self) -> bytes:
+        """A hash of everything but the names of nodes."""
         from .canonical import cell_content
 
         return cell_content(self)
@@ -140,13 +145,8 @@ class Architecture:
         return to_text(self)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; :meth:`from_json` is its inverse."""
-        data: dict[str, Any] = {"format": FORMAT, "nodes": [_node_to_json(node) for node in self.nodes], "output": self.output}
-        if self.ports:
-            data["ports"] = dict(self.ports)
-        if self.training:
-            data["training"] = _thaw(self.training)
-        return data
+        """A JSON-ready dictionary; :meth:`from_json` is its inverse. A cell that is used n times is n times the same dictionary."""
+        return _to_json(self, {})
 
     def to_text(self) -> str:
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
@@ -163,14 +163,7 @@ class Architecture:
                 data = json.loads(data)
             except json.JSONDecodeError as error:
                 raise ArchitectureError(f"The text is not JSON ({error}); give the contents of an architecture.json.") from None
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            found = data.get("format") if isinstance(data, Mapping) else type(data).__name__
-            raise ArchitectureError(f'The data has format {found!r}, expected "{FORMAT}"; give the contents of an architecture.json.')
-        try:
-            nodes = tuple(_node_from_json(item) for item in data["nodes"])
-            return cls(nodes, data["output"], data.get("ports", {}), data.get("training", {}))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ArchitectureError(f"The architecture lacks or misspells a field ({error}); a node has {', '.join(_FIELDS)}.") from None
+        return _from_json(data, {})
 
 
 def source_of(reference: str) -> str:
@@ -184,6 +177,8 @@ def port_of(reference: str) -> str:
 
 
 def _sorted_by_inputs(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    if _in_order(nodes):
+        return nodes
     known = {node.name for node in nodes}
     sources = {node.name: [source_of(reference) for reference in node.inputs] for node in nodes}
     for node in nodes:
@@ -210,50 +205,91 @@ def _sorted_by_inputs(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     return tuple(ordered)
 
 
-def _freeze(value: Any, where: str) -> Any:
+def _in_order(nodes: tuple[Node, ...]) -> bool:
+    """Whether every node reads, and shares weights with, nodes before it alone."""
+    before: set[str] = set()
+    for node in nodes:
+        if not before.issuperset([source_of(reference) for reference in node.inputs]):
+            return False
+        if node.weights is not None and node.weights not in before:
+            return False
+        before.add(node.name)
+    return True
+
+
+def _freeze(value: Any, what: str, key: str, node: str | None = None) -> Any:
     if value is None or isinstance(value, str | int | float | bool | Architecture):
         return value
     if isinstance(value, Mapping):
-        return MappingProxyType({str(key): _freeze(item, where) for key, item in value.items()})
+        return MappingProxyType({str(name): _freeze(item, what, key, node) for name, item in value.items()})
     if isinstance(value, Sequence):
-        return tuple(_freeze(item, where) for item in value)
+        return tuple(_freeze(item, what, key, node) for item in value)
+    where = f'{what} "{key}"' if node is None else f'{what} "{key}" of node "{node}"'
     raise ArchitectureError(f"The {where} is {value!r} of type {type(value).__name__}; parameters are JSON values and architectures.")
 
 
-def _thaw(value: Any) -> Any:
-    if isinstance(value, Architecture):
-        return {"architecture": value.to_json()}
-    if isinstance(value, Mapping):
-        return {key: _thaw(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_thaw(item) for item in value]
-    return value
+def _to_json(architecture: Architecture, cells: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """``architecture`` as JSON; ``cells`` holds the dictionaries of those met before, by the object's id."""
+    if id(architecture) not in cells:
+        data: dict[str, Any] = {"format": FORMAT, "nodes": [_node_to_json(node, cells) for node in architecture.nodes]}
+        data["output"] = architecture.output
+        if architecture.ports:
+            data["ports"] = dict(architecture.ports)
+        if architecture.training:
+            data["training"] = _thaw(architecture.training, cells)
+        cells[id(architecture)] = data
+    return cells[id(architecture)]
 
 
-def _melt(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        if set(value) == {"architecture"}:
-            return Architecture.from_json(value["architecture"])
-        return {key: _melt(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_melt(item) for item in value]
-    return value
-
-
-def _node_to_json(node: Node) -> dict[str, Any]:
+def _node_to_json(node: Node, cells: dict[int, dict[str, Any]]) -> dict[str, Any]:
     data: dict[str, Any] = {"name": node.name, "block": node.block, "inputs": list(node.inputs)}
     if node.params:
-        data["params"] = _thaw(node.params)
+        data["params"] = _thaw(node.params, cells)
     if node.weights is not None:
         data["weights"] = node.weights
     return data
 
 
-def _node_from_json(item: Mapping[str, Any]) -> Node:
-    unknown = set(item) - set(_FIELDS)
+def _thaw(value: Any, cells: dict[int, dict[str, Any]]) -> Any:
+    if isinstance(value, Architecture):
+        return {"architecture": _to_json(value, cells)}
+    if isinstance(value, Mapping):
+        return {key: _thaw(item, cells) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_thaw(item, cells) for item in value]
+    return value
+
+
+def _from_json(data: Any, cells: dict[int, Architecture]) -> Architecture:
+    """The architecture of ``data``; ``cells`` holds those of the dictionaries met before, by the dictionary's id."""
+    if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, Mapping) else type(data).__name__
+        raise ArchitectureError(f'The data has format {found!r}, expected "{FORMAT}"; give the contents of an architecture.json.')
+    if id(data) not in cells:
+        try:
+            nodes = tuple(_node_from_json(item, cells) for item in data["nodes"])
+            cells[id(data)] = Architecture(nodes, data["output"], data.get("ports", {}), data.get("training", {}))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArchitectureError(f"The architecture lacks or misspells a field ({error}); a node has {', '.join(_FIELDS)}.") from None
+    return cells[id(data)]
+
+
+def _node_from_json(item: Mapping[str, Any], cells: dict[int, Architecture]) -> Node:
+    unknown = set(item).difference(_FIELDS)
     if unknown:
         raise ArchitectureError(f'The node "{item.get("name")}" has the unknown field "{min(unknown)}"; a node has {", ".join(_FIELDS)}.')
-    return Node(item["name"], item["block"], tuple(item["inputs"]), _melt(item.get("params", {})), item.get("weights"))
+    return Node(item["name"], item["block"], tuple(item["inputs"]), _melt(item.get("params", {}), cells), item.get("weights"))
+
+
+def _melt(value: Any, cells: dict[int, Architecture]) -> Any:
+    if isinstance(value, Mapping):
+        if set(value) == {"architecture"}:
+            inner = value["architecture"]
+            return Architecture.from_json(inner) if isinstance(inner, str) else _from_json(inner, cells)
+        return {key: _melt(item, cells) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_melt(item, cells) for item in value]
+    return value
 
 
 def cells_of(value: Any) -> Iterable[Architecture]:

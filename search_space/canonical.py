@@ -21,7 +21,7 @@ VERSION = "a1:"
 INEXACT = "~"
 MOST_KNOWN = 200_000
 #: Digests found in this process, by content: a search meets the same networks again and again.
-_KNOWN: dict[bytes, str] = {}
+_KNOWN: dict[tuple[Any, bytes], str] = {}
 
 
 def digest(architecture: Architecture) -> str:
@@ -40,7 +40,7 @@ def digest(architecture: Architecture) -> str:
     True
     """
     facts = (BLOCKS.changes, RESIDUALS.changes)
-    key = hashlib.blake2b(f"{facts} {content(architecture)!r}".encode(), digest_size=16).digest()
+    key = facts, architecture._content
     if key not in _KNOWN:
         if len(_KNOWN) >= MOST_KNOWN:
             _KNOWN.clear()
@@ -85,7 +85,8 @@ def content(value: Any) -> Any:
     return tuple(content(item) for item in value) if isinstance(value, tuple) else (type(value), value)
 
 
-def cell_content(cell: Architecture) -> Any:
+def cell_content(cell: Architecture) -> bytes:
+    """A hash of everything in ``cell`` but the names of its nodes."""
     place = {node.name: str(number) for number, node in enumerate(cell.nodes)}
 
     def spell(reference: str) -> str:
@@ -97,7 +98,8 @@ def cell_content(cell: Architecture) -> Any:
         for node in cell.nodes
     )
     ports = tuple((port, spell(reference)) for port, reference in sorted(cell.ports.items()))
-    return nodes, spell(cell.output), ports, content(cell.training)
+    whole = nodes, spell(cell.output), ports, content(cell.training)
+    return hashlib.blake2b(repr(whole).encode(), digest_size=16).digest()
 
 
 def _numbered(graph: NormalGraph) -> tuple[str, bool]:

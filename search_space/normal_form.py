@@ -94,6 +94,7 @@ class _Normaliser:
         self.cell_name = cell_name
         self.read_by_port = {number for node in flat.nodes for number, port in node.inputs if port}
         self.read_by_port |= {number for number, port in [flat.output, *flat.ports.values()] if port}
+        self.described: dict[tuple[str, int], tuple[Mapping[str, Any], BlockFacts, str]] = {}
         self.nodes: list[NormalNode] = []
         self.parametric: list[bool] = []
         self.keeps_shape: list[bool] = []
@@ -112,7 +113,10 @@ class _Normaliser:
         return _pruned(self.nodes, output, ports)
 
     def _add(self, node: FlatNode) -> None:
-        params, facts, label = self._described(node)
+        known = node.block, id(node.params)  # copies of one body share their parameters
+        if known not in self.described:
+            self.described[known] = self._described(node)
+        params, facts, label = self.described[known]
         inputs = [self._resolve(reference) for reference in node.inputs]
         commutative = facts.commutative
         reads = _multiset([(source, port, 1) for source, port in inputs]) if commutative else tuple((*one, 1) for one in inputs)

@@ -34,6 +34,17 @@ def test_json_round_trip_with_cells_ports_weights_and_training():
     assert list(cells_of(back.node("layer/0").params["branches"])) == [CELL, CELL]
 
 
+def test_a_cell_used_often_is_written_and_read_once():
+    calls = [Node("x", "input"), *(Node(f"c{i}", "cell", (f"c{i - 1}" if i else "x",), {"body": CELL}) for i in range(3))]
+    whole = Architecture(tuple(calls), "c2")
+    written = [node["params"]["body"]["architecture"] for node in whole.to_json()["nodes"][1:]]
+    assert written[0] is written[1] is written[2]
+    assert whole.to_json()["nodes"][1]["params"]["body"]["architecture"] is not written[0]  # a result of its own for each caller
+    read = Architecture.from_json(whole.to_json())
+    assert len({id(node.params["body"]) for node in read.nodes[1:]}) == 1
+    assert read == whole == Architecture.from_json(whole.to_text())
+
+
 def test_nodes_given_in_any_order_are_sorted_by_their_inputs():
     shuffled = Architecture((Node("b", "gelu", ("a",)), Node("a", "gelu", ("x",)), Node("x", "input")), "b")
     assert [node.name for node in shuffled.nodes] == ["x", "a", "b"]
