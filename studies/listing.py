@@ -51,7 +51,9 @@ def _facts(kind: str) -> list[dict[str, Any]]:
 
 def _entry(name: str, entry: Any) -> dict[str, Any]:
     if not isinstance(entry, Entry):  # a kernel: what its public function says
-        return {"name": name, "summary": f"{entry.public.__name__}: {_summary(entry.public)}"}
+        function = entry.public.__name__
+        said = _summary(getattr(import_module("..kernels", __package__), function, entry.public))
+        return {"name": name, "summary": said if function == name else f"{function}: {said}"}
     facts: dict[str, Any] = {"name": name, "summary": _summary(entry.obj)}
     if entry.knobs:
         facts["knobs"] = {name: domain_text(domain) for name, domain in entry.knobs.items()}
