@@ -21,10 +21,11 @@ PREFIX = "lat_ms_"
 
 @table("fbnet", paper="FBNet: Hardware-Aware Efficient ConvNet Design via Differentiable Neural Architecture Search (2018, 1812.03443)")
 def fbnet(device: str = "pixel3", data: str | None = None) -> Table:
-    """5,000 recorded networks of the space ``fbnet`` with their latency on a device, in milliseconds; no accuracies.
+    """5,000 recorded networks of the space ``fbnet`` with their latency on a device, in milliseconds, from ``fbnet_latency.parquet``.
 
     A question offers only what leads to a recorded network, so the first choices decide most: a search here is one for cheap
-    networks, to try latency predictors and costs. Every evaluation takes virtual time 1.
+    networks, to try latency predictors and costs. No accuracies are recorded; every evaluation takes virtual time 1. A row of the
+    file is a network: ``layer0`` to ``layer21`` by number of the option, and ``lat_ms_DEVICE`` for each device.
 
     Hardware-adaptive Efficient Latency Prediction for NAS via Meta-Learning (2021, 2106.08630) gathered the latencies.
 

@@ -24,10 +24,14 @@ TIMED = "1080ti_256"
 
 @table("nasbench201", paper="NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search (2020, 2001.00326)")
 def nasbench201(dataset: str = "cifar10", epochs: int = 200, device: str | None = None, data: str | None = None) -> Table:
-    """All 15,625 cells of ``conv-cells`` with 16 channels, 3 stages and 5 cells.
+    """All 15,625 cells of ``conv-cells`` with 16 channels, 3 stages and 5 cells; from ``nasbench201.parquet``.
 
     Searched on ``valid_accuracy`` (percent); the test split is ``test_accuracy``, after 200 epochs whatever was searched on. An
     evaluation takes virtual time in proportion to the latency on a 1080 Ti at batch size 256, 1 on average.
+
+    A row of the file is a cell: ``op_0to1`` ... ``op_2to3`` (0 none, 1 skip, 2 and 3 convolutions of 1x1 and 3x3, 4 average pooling),
+    ``valid_acc_200ep_DATASET``, ``val_acc_12ep_DATASET`` and ``test_acc_200ep_DATASET`` in percent. ``nasbench201_latency_ms.parquet``
+    has the same rows, with a column of milliseconds for each device and batch size (``1080ti_256``, ``pixel3``).
 
     Args:
         dataset: ``cifar10``, ``cifar100`` or ``imagenet16_120``.

@@ -21,11 +21,12 @@ _COLUMNS = ("link", *OPS, "valid_perf", "test_perf", "latency", "params_millions
 
 @table("nasbench-graph", paper="NAS-Bench-Graph: Benchmarking Graph Neural Architecture Search (2022, 2206.09166)")
 def nasbench_graph(dataset: str = "cora", data: str | None = None) -> Table:
-    """All 26,206 networks of ``nasbench-graph``, each the mean of three trainings.
+    """All 26,206 networks of ``nasbench-graph``, each the mean of three trainings; from ``nasbench_graph_DATASET.parquet``.
 
     Searched on ``valid_perf``, the accuracy as a fraction; the test split is ``test_perf``. ``params`` is as recorded: 2 ``width``
     more for each skip and ``width``^2 more for each arma than in the networks built here, which nothing reads. An evaluation takes
-    virtual time in proportion to the recorded latency, 1 on average.
+    virtual time in proportion to the recorded latency, 1 on average. A row of the file is a network: ``link`` (four digits, what
+    each operation reads), ``op1`` to ``op4``, ``valid_perf``, ``test_perf``, ``latency``, ``params_millions``.
 
     Args:
         dataset: ``cora``, ``pubmed`` or ``photo``.

@@ -16,11 +16,12 @@ _CODE = {option: str(code) for code, option in enumerate(MACRO.blocks)}
 
 @table("nasbench-macro", paper="Prioritized Architecture Sampling with Monto-Carlo Tree Search (2021, 2103.11922)")
 def nasbench_macro(data: str | None = None) -> Table:
-    """All 6,561 chains of ``nasbench-macro`` on CIFAR-10, by their test accuracy (percent, mean of three trainings).
+    """All 6,561 chains of ``nasbench-macro`` on CIFAR-10, by their test accuracy (percent, mean of three); from ``nasbench_macro.parquet``.
 
     ``params`` and ``flops`` (multiply-adds) are those published and known before training. An evaluation takes virtual time in
     proportion to the multiply-adds, 1 on average. Chains that differ in the place of an identity alone are one network
-    with one record: 3,969 networks.
+    with one record: 3,969 networks. A row of the file is a chain: ``arch`` (eight digits: 0 identity, 1 and 2 inverted residuals of
+    3x3 with expansion 3 and 5x5 with 6), ``mean_test_acc``, ``params``, ``flops``.
 
     Args:
         data: folder of the files.
