@@ -21,7 +21,7 @@ Column = np.ndarray
 
 
 class Columns:
-    """The columns of one file; after :meth:`merge` their rows are networks.
+    """The columns of one file; after :meth:`merge` or :meth:`separate` their rows are networks.
 
     Raises:
         ConfigError: there are no rows.
@@ -59,6 +59,14 @@ class Columns:
     def is_choice(self, name: str) -> bool:
         """A column of texts, booleans or whole numbers."""
         return self._kind(name) in ("string", "boolean", "integer", "categorical")
+
+    def is_whole(self, name: str) -> bool:
+        return self._kind(name) == "integer"
+
+    def separate(self) -> None:
+        """Every row is a network of its own."""
+        self._network = np.arange(len(self.frame))
+        self.rows = [(number,) for number in range(len(self.frame))]
 
     def merge(self, choices: Sequence[str]) -> None:
         """Rows of equal choices become one network; its numbers, and the steps of its curves, are their means."""

@@ -1,0 +1,1 @@
+"""Auditing stoppers on recorded learning curves: whole studies replayed in virtual time."""
