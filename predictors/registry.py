@@ -10,7 +10,8 @@ from ..search_space.errors import ConfigError
 from ..search_space.registry import Registry
 
 _HOME = "archwright.predictors"
-_PREDICTORS = ("curve_svr", "architecture_gp", "mlp_ensemble")
+_CURVES = ("last_value", "parametric", "ridge", "svr", "boosting", "ensemble")
+_PREDICTORS = (*(f"curves.{module}" for module in _CURVES), "architecture_gp", "mlp_ensemble", "sfr")
 _STOPPERS = ("fast_hyperband", "hyperband", "median_stopping", "pareto_stopping", "predictive_termination", "successive_halving")
 PREDICTORS = Registry("predictor", tuple(f"{_HOME}.{module}" for module in _PREDICTORS))
 STOPPERS = Registry("stopper", tuple(f"{_HOME}.{module}" for module in _STOPPERS))
