@@ -34,6 +34,7 @@ def train(
     gradient_clip: float = _DEFAULT.gradient_clip,
     label_smoothing: float = _DEFAULT.label_smoothing,
     average: float = _DEFAULT.average,
+    start: str | None = None,
 ) -> Iterator[Report]:
     """Trains the job's architecture on its task for ``job.budget`` epochs, one report per epoch.
 
@@ -42,8 +43,12 @@ def train(
     folder it repeats the saved reports after ``job.reported`` and goes on, bit for bit as if it had never ended (on CPU).
     What an architecture's ``training`` holds overrides the parameters given here; see :class:`Recipe`.
 
+    Args:
+        start: a safetensors file of initial weights, by default drawn from the seed; a relative path lies in the job's folder. In a
+            study it may hold a trained hypernetwork (``archwright.studies.warm_start``), which predicts those of each candidate.
+
     Raises:
-        EvaluationError: a training field is unknown or out of range, or the loss is not finite.
+        EvaluationError: a training field is unknown or out of range, the loss is not finite, or the file does not fit the network.
     """
     from ..search_space.architecture import Architecture
     from .tasks import load_task
@@ -68,13 +73,14 @@ def train(
     task = load_task(job.task)
     saved = yield from taken_up(job)
     if not saved.done:
-        yield from _trained(job, task, recipe, saved)
+        yield from _trained(job, task, recipe, saved, start)
 
 
-def _trained(job: Job, task: Task, recipe: Recipe, saved: State) -> Iterator[Report]:
+def _trained(job: Job, task: Task, recipe: Recipe, saved: State, start: str | None) -> Iterator[Report]:
     """Train from ``saved`` (or the beginning) to the end of the budget, leaving no memory behind however it ends."""
     from .training.files import State, job_key, save_checkpoint, save_finished
     from .training.loop import Training
+    from .training.start import load_start
 
     key, folder = job_key(job), Path(job.folder)
     reports = list(saved.reports)
@@ -82,6 +88,8 @@ def _trained(job: Job, task: Task, recipe: Recipe, saved: State) -> Iterator[Rep
     try:
         if saved.training is not None:
             training.load(saved.training)
+        elif start is not None:
+            load_start(job, start, training.network, training.kept)
         for epoch in range(len(reports) + 1, job.budget + 1):
             began = time.perf_counter()
             metrics = training.run_epoch(epoch)

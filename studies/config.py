@@ -297,7 +297,7 @@ def _anchored(fields: Mapping[str, Any], folder: Path, into: Mapping[str, Any] |
     anchored = {field: _beside(value, folder) if field in _REFERENCES else value for field, value in fields.items()}
     if isinstance(anchored.get("latency_table"), str):
         anchored["latency_table"] = _near(anchored["latency_table"], folder)
-    for field, key in (("task", "path"), ("evaluator", "table")):
+    for field, key in (("task", "path"), ("evaluator", "table"), ("evaluator", "start")):
         if isinstance(anchored.get(field), Mapping):
             anchored[field] = _with_file(anchored[field], key, folder)
     if "start" in anchored:
@@ -324,7 +324,7 @@ def _with_file(given: Mapping[str, Any], key: str, folder: Path) -> dict[str, An
         found["params"] = _with_file(found["params"], key, folder)
     path = found.get(key)
     if isinstance(path, str) and (
-        key == "path" or (path.endswith(".parquet") and any(Path(one).is_file() for one in (path, folder / path)))
+        key in ("path", "start") or (path.endswith(".parquet") and any(Path(one).is_file() for one in (path, folder / path)))
     ):
         found[key] = _near(path, folder)
     return found

@@ -20,6 +20,7 @@ from ..search_space.space import SPACES, Space
 from .config import Bounds, Named, StudyConfig
 from .on_table import OWN_SPACE, table_constraints, table_measure, table_objectives, table_of
 from .seeding import start_traces
+from .warm_start import START, Starter, starter
 
 Measure = Callable[[Architecture], dict[str, float]]
 PROBES = 5
@@ -40,6 +41,7 @@ class Parts:
         template: a job with everything that all candidates share.
         test: metrics of a trained candidate on the test split; None where the evaluator has none.
         starts: traces to evaluate before the controller is asked.
+        starter: writes the predicted initial weights of a candidate; None where they are drawn or given.
     """
 
     space: Space
@@ -52,6 +54,7 @@ class Parts:
     template: Mapping[str, Any] = field(default_factory=dict)
     test: Callable[[Job], Mapping[str, float]] | None = None
     starts: tuple[Trace, ...] = ()
+    starter: Starter | None = None
 
     def job(self, number: int, architecture: Mapping[str, Any], folder: str, reported: int = 0) -> Job:
         return Job(number=number, architecture=architecture, folder=folder, reported=reported, seed=self.seed, **self.template)
@@ -84,6 +87,7 @@ def assemble(config: StudyConfig) -> Parts:
     if config.prior:
         space = space.with_prior(config.prior)
     objectives = _objectives(config, task) if table is None else table_objectives(table, config)
+    begin = _starter(config, evaluator, task)
     device = _device(config)
     measure = _measurer(config, task, objectives, evaluator, device) if table is None else table_measure(table, config)
     _probe(space, measure, config.seed)
@@ -97,7 +101,7 @@ def assemble(config: StudyConfig) -> Parts:
         constraints=config.constraints if table is None else table_constraints(table, config, objectives),
         template={
             "task": task_spec,
-            "evaluator": {"name": evaluator.name, "params": _evaluator_params(config, evaluator, space)},
+            "evaluator": {"name": evaluator.name, "params": _evaluator_params(config, evaluator, space, begin)},
             "budget": config.epochs,
             "plugins": modules.described,
             "threads": config.threads,
@@ -105,6 +109,7 @@ def assemble(config: StudyConfig) -> Parts:
         },
         test=_tester(evaluator, task),
         starts=start_traces(space, config.start, config.seed),
+        starter=begin,
     )
 
 
@@ -178,9 +183,16 @@ def _evaluator(config: StudyConfig, has_task: bool, modules: _Modules) -> Entry:
     return entry
 
 
-def _evaluator_params(config: StudyConfig, evaluator: Entry, space: Space) -> dict[str, Any]:
-    """The evaluator's parameters; one that shares weights over a whole space is told which."""
-    given = dict(config.evaluator.params)
+def _starter(config: StudyConfig, evaluator: Entry, task: Any) -> Starter | None:
+    """What writes each candidate's initial weights, where the trainer is given a hypernetwork to start from."""
+    file = config.evaluator.params.get("start") if evaluator.name == "train" else None
+    return None if file is None else starter(file, task, config.seed)
+
+
+def _evaluator_params(config: StudyConfig, evaluator: Entry, space: Space, begin: Starter | None) -> dict[str, Any]:
+    """The evaluator's parameters; one that shares weights over a whole space is told which, one whose candidates start from
+    predicted weights where they lie in the trial's folder."""
+    given = dict(config.evaluator.params) | ({} if begin is None else {"start": START})
     if "space" in inspect.signature(evaluator.obj).parameters:
         if space.name not in SPACES:
             raise ConfigError(f'The evaluator "{evaluator.name}" needs a registered space; decorate "{space.name}" with @space.')

@@ -25,6 +25,7 @@ from ..search_space.seeds import generator
 from .journal import Event, Journal, Memory, read_journal
 from .ledger import RANDOM_AFTER, Ledger, Trial
 from .parts import Parts, line_in
+from .warm_start import START
 
 ARCHITECTURE = "architecture.json"
 
@@ -206,6 +207,8 @@ class Study:
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / ARCHITECTURE).write_text(json.dumps(job.architecture))
+            if self.parts.starter is not None and not (Path(folder) / START).exists():
+                self.parts.starter(trial.number, architecture, Path(folder) / START)
         if not trial.started:
             self._say({"event": "started", "n": trial.number}, architecture)
         return job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def batched(graphs: Sequence[ParameterGraph], vocabulary: Vocabulary, reach: int
         slot_sizes=torch.tensor([sizes for _, _, sizes in slots], dtype=torch.long).reshape(-1, 4),
         reads=torch.from_numpy(reads),
         nearness=torch.from_numpy(nearness),
-        levels=tuple(zip(bounds[:-1], bounds[1:], strict=True)),
+        levels=tuple(pairwise(bounds)),
         graphs=torch.tensor([index for _, index, _ in where]),
         outputs=torch.tensor([place[index, graph.output] for index, graph in enumerate(graphs)]),
     )

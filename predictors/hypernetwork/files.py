@@ -32,6 +32,21 @@ def save_hypernetwork(model: Hypernetwork, path: str | Path) -> Path:
     return path
 
 
+def is_hypernetwork(path: str | Path) -> bool:
+    """Whether a safetensors file holds a hypernetwork, and not the weights of a network.
+
+    Raises:
+        ConfigError: the file cannot be read as safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return FORMAT in (file.metadata() or {}).get(_KEY, "")
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f'The file "{path}" cannot be read as safetensors ({error}); give a file of weights.') from None
+
+
 def load_hypernetwork(path: str | Path) -> Hypernetwork:
     """The hypernetwork in a file that :func:`save_hypernetwork` wrote, in evaluation mode.
 
