@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from archwright.predictors.curves.lesson import feature_rows, lesson_of
 from archwright.predictors.prior_fitted.network import RowTransformer, save_network
-from archwright.predictors.prior_fitted.predictor import LONGEST, PriorFitted
+from archwright.predictors.prior_fitted.predictor import PriorFitted
+from archwright.predictors.prior_fitted.reading import LONGEST
 from archwright.predictors.prior_fitted.rows import WIDTH
 from archwright.predictors.registry import PREDICTORS
 from archwright.search_space.errors import ConfigError
@@ -114,7 +116,7 @@ def test_answers_follow_the_unit_of_the_metric(weights):
 
 def test_odd_curves_get_finite_answers(weights):
     predictor = _fitted(weights, [*made_up_curves(10, 0), Observation((0.4, math.nan, math.inf, 0.5), {}, 0.5)])
-    for curve in ((0.5, math.nan, 0.5), (0.1,) * 5, (1e300, 0.1), (0.5, 0.6, 0.1, 0.1), (0.5,) * 40, (-math.inf, 0.2)):
+    for curve in ((0.5, math.nan, 0.5), (0.1,) * 5, (1e300, 0.1), (0.5, 0.6, 0.1, 0.1), (0.5,) * 40, (-math.inf, 0.2, 0.2)):
         told = predictor.predict(Observation(curve))
         assert math.isfinite(told.mean), curve
         assert 0 < told.spread < math.inf, curve
@@ -142,15 +144,27 @@ def test_large_histories_are_thinned(weights):
 
 def test_held_out_answers_do_not_know_their_own_final(weights):
     history = made_up_curves(20, 0)
-    finals, means, spreads = _fitted(weights, history).held_out(4)
-    assert sorted(finals) == sorted(seen.final for seen in history)
-    assert np.isfinite(means).all()
-    assert (spreads > 0).all()
+    told = _fitted(weights, history).held_out(4)
+    assert sorted(told.final) == sorted(seen.final for seen in history)
+    assert np.isfinite(told.predicted).all()
+    assert (told.spread > 0).all()
     top = max(history, key=lambda seen: seen.final)
     raised = [Observation(seen.curve, seen.features, seen.final + (5.0 if seen is top else 0.0)) for seen in history]
-    _, others, _ = _fitted(weights, raised).held_out(4)
-    assert others[-1] == pytest.approx(means[-1], abs=1e-9), "the last in order is the best, and its answer comes from the others"
-    assert _fitted(weights, []).held_out(4)[0].shape == (0,)
+    others = _fitted(weights, raised).held_out(4)
+    assert others.predicted[-1] == pytest.approx(told.predicted[-1]), "the last is the best, and its answer comes from the others"
+    assert not np.allclose(others.predicted, told.predicted)
+    assert _fitted(weights, []).held_out(4) is None
+
+
+def test_it_is_a_member_like_any_other_predictor_from_curves(weights):
+    """What an ensemble asks of a member: held-out predictions of a lesson, and a rule for other curves."""
+    predictor = _fitted(weights, made_up_curves(20, 0))
+    lesson = lesson_of(made_up_curves(20, 0), predictor._names, 4, 0)
+    rule = predictor.learned(lesson)
+    asked = _running(3)
+    told = rule([one.curve for one in asked], feature_rows([one.features for one in asked], predictor._names))
+    assert told == pytest.approx([one.mean for one in predictor.predict_many(asked)])
+    assert rule.held_out == pytest.approx(predictor.held_out(4).predicted)
 
 
 def test_the_context_is_a_set(weights):

@@ -46,6 +46,7 @@ class RowTransformer(nn.Module):
         stream = torch.cat([self.empty.expand(len(context), -1, -1), self.embed(context)], dim=1)
         kept: Memory = []
         for layer in self.layers:
+            assert isinstance(layer, _Layer)
             kept.append(layer.keys_values(stream))
             stream = layer(stream, kept[-1])
         return kept

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...search_space.choices import Domain, Integer, OneOf
-from ...search_space.errors import ConfigError
 from ...search_space.outcomes import Prediction
 from ...search_space.protocols import Observation
-from ...search_space.seeds import generator
+from ..curves.base import CurvePredictor, HeldOut
+from ..curves.lesson import Lesson, feature_rows, lesson_of, readable
 from ..registry import check_knobs, predictor
+from .reading import Answers, Reading, ReadLesson, group, load, spread_over
 
 if TYPE_CHECKING:
-    from .bars import Bars
-    from .network import Memory, RowTransformer
-    from .rows import Context, Group
+    from .rows import Group
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
-LONGEST, RUNNING, FOLDS, FARTHEST = 200, 16, 5, 1e12
+RUNNING, FOLDS = 16, 5
 LEARN_FROM = ("finished", "all")
 KNOBS: dict[str, Domain] = {
     "budget": Integer(1, 10_000_000),
@@ -37,7 +33,7 @@ Array = Any
     knobs=KNOBS,
     paper="Efficient Bayesian Learning Curve Extrapolation using Prior-Data Fitted Networks (2023, 2310.20447)",
 )
-class PriorFitted:
+class PriorFitted(CurvePredictor):
     r"""The final value from the curve so far, by a transformer trained once, on made-up studies.
 
     The network approximates the posterior predictive distribution
@@ -54,11 +50,11 @@ class PriorFitted:
     Optimization", 2024, 2404.16795); values are written in units of what a ridge regression on the context leaves unexplained, so any
     metric will do and none needs bounds; a curve of more than 200 steps is thinned to as many.
 
-    ``mean`` is the mean of the distribution, and ``mean +- 1.645 spread`` holds 90 % of it. Intervals are right on average over
+    The mean is that of the distribution, and mean +- 1.645 spreads hold 90 % of it. Intervals are right on average over
     studies drawn from the prior; over real ones that is an empirical matter.
 
     Args:
-        seed: of the folds of :meth:`held_out`; predictions do not depend on it.
+        seed: of the folds of :meth:`held_out`; other predictions do not depend on it.
         budget: steps of a full training; by default as long as the longest finished curve.
         learn_from: ``finished`` candidates only, or ``all`` that are at least as far as the one asked about.
         context: finished candidates read at most, evenly spread over their final values.
@@ -73,192 +69,93 @@ class PriorFitted:
     ) -> None:
         given: Mapping[str, Any] = {"budget": budget, "learn_from": learn_from, "context": context}
         check_knobs("predictor", "prior-fitted", {knob: value for knob, value in given.items() if value is not None}, KNOBS)
-        self.seed, self.budget, self.learn_from, self.context = seed, budget, learn_from, context
+        super().__init__(seed, min_trials=1)
+        self.budget, self.learn_from, self.context = budget, learn_from, context
         self.weights = str(WEIGHTS if weights is None else weights)
-        self._finished: tuple[Observation, ...] = ()
         self._running: tuple[Observation, ...] = ()
-        self._names: tuple[str, ...] = ()
-        self._read: dict[int, _Read] = {}
+        self._read: dict[int, Reading] = {}
 
     def fit(self, history: Sequence[Observation]) -> None:
         """Take the candidates of ``history`` as context; they are read when a length is first asked for."""
-        seen = sorted((one for one in history if _has_values(one.curve)), key=_order)
-        self._finished = tuple(one for one in seen if one.final is not None and math.isfinite(one.final))
-        self._running = tuple(one for one in seen if one.final is None and self.learn_from == "all")
-        self._names = tuple(sorted({name for one in (*self._finished, *self._running) for name in one.features}))
+        super().fit(history)
+        running = [seen for seen in history if seen.final is None and self.learn_from == "all"]
+        self._running = tuple(sorted(running, key=lambda seen: (len(seen.curve), repr(seen.curve), sorted(seen.features.items()))))
+        self._names = tuple(sorted({*self._names, *(name for seen in self._running for name in seen.features)}))
         self._read = {}
 
-    def predict(self, partial: Observation) -> Prediction | None:
-        """The final value expected after ``partial.curve``; None without a value, or while nobody knows how long a training takes."""
-        return self.predict_many([partial])[0]
-
     def predict_many(self, partials: Sequence[Observation]) -> list[Prediction | None]:
-        """The answers of :meth:`predict`, those of one length together."""
+        """The answers of :meth:`predict`, those of one length together; None while nobody knows how long a training takes."""
         told: list[Prediction | None] = [None] * len(partials)
-        for places, answers in self._answers(partials):
-            means, spreads = answers.mean_and_spread()
-            for place, mean, spread in zip(places, means, spreads, strict=True):
+        for places, answers in self._answered(partials):
+            for place, mean, spread in zip(places, answers.mean, answers.spread, strict=True):
                 told[place] = Prediction(float(mean), float(spread))
         return told
 
     def chance_above(self, partial: Observation, value: float) -> float | None:
         """The probability of a final value above ``value``, from the distribution itself, which need not be symmetric."""
-        for _, answers in self._answers([partial]):
+        for _, answers in self._answered([partial]):
             return float(answers.above(value)[0])
         return None
 
-    def held_out(self, step: int) -> tuple[Array, Array, Array]:
-        """Of the finished candidates read at length ``step``: finals, predictions from four fifths of the others, spreads; each [n]."""
+    def learned(self, lesson: Lesson) -> ReadLesson:
+        """The completed candidates of a lesson as context, and what each fifth of them is predicted from the others."""
         import numpy as np
 
-        rows = _thinned([one for one in self._finished if _has_values(one.curve[:step]) and len(one.curve) >= step], self.context)
-        finals, means, spreads = (np.empty(len(rows)) for _ in range(3))
-        finals[:] = [one.final for one in rows]
-        fold = [number % FOLDS for number in range(len(rows))]
-        generator(self.seed, "fit", f"folds {step}").shuffle(fold)
-        for left_out in sorted(set(fold)):
-            places = [place for place, number in enumerate(fold) if number == left_out]
-            known = [one for one, number in zip(rows, fold, strict=True) if number != left_out]
-            answers = self._reading(step, known, ()).answers(self._group([rows[place] for place in places], step))
-            means[places], spreads[places] = answers.mean_and_spread()
-        return finals, means, spreads
+        folds = lesson.folds(FOLDS)
+        held_out, spread = np.array(lesson.finals, dtype=float), np.zeros(len(lesson))
+        for fold in range(int(folds.max()) + 1):
+            out = folds == fold
+            answers = self._reading(lesson.step, lesson.rows(~out), lesson.budget).answers(lesson.curves[out], lesson.features[out])
+            held_out[out], spread[out] = answers.mean, answers.spread
+        return ReadLesson(self._reading(lesson.step, lesson, lesson.budget), held_out, spread)
 
-    def _answers(self, partials: Sequence[Observation]) -> list[tuple[list[int], _Answers]]:
+    def held_out(self, step: int) -> HeldOut | None:
+        """What would have been predicted of the completed curves from four fifths of them, with the network's own spreads."""
+        lesson = lesson_of(self._history, self._names, step, self.seed) if self._history else None
+        if lesson is None:
+            return None
+        read = self.learned(lesson)
+        return HeldOut(lesson.finals, read.held_out, read.spread)
+
+    def _answered(self, partials: Sequence[Observation]) -> list[tuple[list[int], Answers]]:
         """Places and answers of those that can be answered, one pair for each length."""
         lengths: dict[int, list[int]] = {}
-        for place, partial in enumerate(partials):
-            if _has_values(partial.curve) and (self.budget is not None or self._finished):
-                lengths.setdefault(len(partial.curve), []).append(place)
+        curves = [readable(partial.curve, len(partial.curve)) for partial in partials]
+        for place, curve in enumerate(curves):
+            if curve is not None and (self.budget is not None or self._history):
+                lengths.setdefault(len(curve), []).append(place)
         return [
-            (places, self._at(step).answers(self._group([partials[place] for place in places], step)))
+            (places, self._at(step).answers([curves[place] for place in places], self._features([partials[place] for place in places])))
             for step, places in sorted(lengths.items())
         ]
 
-    def _at(self, step: int) -> _Read:
+    def _at(self, step: int) -> Reading:
         if step not in self._read:
-            far = [[one for one in group if len(one.curve) >= step and _has_values(one.curve[:step])] for group in self._others()]
-            self._read[step] = self._reading(step, _thinned(far[0], self.context), _thinned(far[1], RUNNING))
+            lesson = lesson_of(self._history, self._names, step, self.seed) if self._history else None
+            self._read[step] = self._reading(step, lesson, max((len(seen.curve) for seen in self._history), default=1))
         return self._read[step]
 
-    def _others(self) -> tuple[Sequence[Observation], Sequence[Observation]]:
-        return self._finished, self._running
+    def _reading(self, step: int, lesson: Lesson | None, longest: int) -> Reading:
+        steps = max(longest if self.budget is None else self.budget, step + 1)
+        return Reading.of(load(self.weights), self._finished(lesson, step, steps), self._under_way(step), step, steps)
 
-    def _reading(self, step: int, finished: Sequence[Observation], running: Sequence[Observation]) -> _Read:
-        from .rows import Context
-
-        stride = math.ceil(self._horizon(step) / LONGEST)
-        steps = max(math.ceil(self._horizon(step) / stride), math.ceil(step / stride) + 1)
-        context = Context.of(self._group(finished, step), self._group(running, step), steps)
-        return _Read(_network(self.weights), context)
-
-    def _horizon(self, step: int) -> int:
-        """Steps of a full training: at least one more than have been seen."""
-        known = max((len(one.curve) for one in self._finished), default=1) if self.budget is None else self.budget
-        return max(known, step + 1)
-
-    def _group(self, seen: Sequence[Observation], step: int) -> Group:
-        """One study of B = 1, thinned to every so many steps, the last one among them."""
+    def _finished(self, lesson: Lesson | None, step: int, steps: int) -> Group:
         import numpy as np
 
-        from .rows import Group, filled
+        if lesson is None:
+            return group(np.zeros((0, step)), np.zeros((0, len(self._names))), np.zeros(0), np.zeros(0))
+        chosen = spread_over(len(lesson), self.context)
+        finals = lesson.finals[chosen]
+        return group(lesson.curves[chosen], lesson.features[chosen], finals, np.full(len(finals), steps))
 
-        stride = math.ceil(self._horizon(step) / LONGEST)
-        prefixes = _finite(np.array([one.curve[:step] for one in seen], dtype=float).reshape(len(seen), step))
-        if stride > 1:
-            prefixes = filled(prefixes)[:, (step - 1) % stride :: stride]
-        features = [[float(one.features.get(name, _absent(name))) for name in self._names] for one in seen]
-        latest = [_last(one.curve) if one.final is None else one.final for one in seen]
-        reached = [self._horizon(step) if one.final is not None else len(one.curve) for one in seen]
-        return Group(
-            prefixes[None],
-            _finite(np.array(features, dtype=float).reshape(len(seen), len(self._names)))[None],
-            _finite(np.array(latest, dtype=float))[None],
-            np.array(reached, dtype=float)[None] / stride,
-        )
+    def _under_way(self, step: int) -> Group:
+        import numpy as np
 
+        read = [(seen, curve) for seen in self._running if (curve := readable(seen.curve, len(seen.curve))) and len(curve) >= step]
+        read = [read[place] for place in spread_over(len(read), RUNNING)]
+        curves = np.array([curve[:step] for _, curve in read], dtype=float).reshape(len(read), step)
+        ends = np.array([(curve[-1], len(curve)) for _, curve in read], dtype=float).reshape(len(read), 2)
+        return group(curves, self._features([seen for seen, _ in read]), ends[:, 0], ends[:, 1])
 
-class _Read:
-    """A context with the network's memory of it."""
-
-    def __init__(self, network: RowTransformer, context: Context) -> None:
-        import torch
-
-        self.network, self.context = network, context
-        with torch.no_grad():
-            self.memory: Memory = network.memory(torch.from_numpy(context.rows).float())
-
-    def answers(self, group: Group) -> _Answers:
-        import torch
-
-        from .bars import Bars
-
-        rows, anchor, unit = self.context.asked(group)
-        with torch.no_grad():
-            told = self.network.answer(self.memory, torch.from_numpy(rows).float())
-        shares = told[0].double().exp().numpy()
-        return _Answers(Bars(shares / shares.sum(axis=1, keepdims=True)), anchor[0], unit[0])
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """Distributions in units of the study, and how to read them in those of the metric."""
-
-    bars: Bars
-    anchor: Array
-    unit: Array
-
-    def mean_and_spread(self) -> tuple[Array, Array]:
-        return self.anchor + self.unit * self.bars.mean(), self.unit * self.bars.spread()
-
-    def above(self, value: float) -> Array:
-        return 1 - self.bars.below((value - self.anchor) / self.unit)
-
-
-@functools.cache
-def _network(path: str) -> RowTransformer:
-    """The network of a file of weights, read once."""
-    from safetensors import SafetensorError
-
-    from .network import load_network
-
-    try:
-        return load_network(path)
-    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError) as error:
-        raise ConfigError(
-            f'The predictor "prior-fitted" cannot use the weights {path}: {str(error).splitlines()[0]} '
-            "Give a file that studies/training/prior_fitted.py wrote."
-        ) from error
-
-
-def _finite(values: Array) -> Array:
-    """NaN for what is not finite, and nothing so large that its square is not."""
-    import numpy as np
-
-    return np.clip(np.where(np.isfinite(values), values, np.nan), -FARTHEST, FARTHEST)
-
-
-def _has_values(curve: Sequence[float]) -> bool:
-    return any(map(math.isfinite, curve))
-
-
-def _last(curve: Sequence[float]) -> float:
-    return next(value for value in reversed(curve) if math.isfinite(value))
-
-
-def _absent(name: str) -> float:
-    """An option never chosen was chosen zero times; any other fact is unknown."""
-    return 0.0 if "=" in name else math.nan
-
-
-def _order(seen: Observation) -> tuple[Any, ...]:
-    """Sorts a history by final value, so that the order in which candidates finished does not matter."""
-    final = -math.inf if seen.final is None or not math.isfinite(seen.final) else seen.final
-    curve = [(not math.isfinite(value), value if math.isfinite(value) else 0.0) for value in seen.curve]
-    return final, curve, sorted(seen.features.items())
-
-
-def _thinned(seen: Sequence[Observation], most: int) -> list[Observation]:
-    """At most so many, evenly spread."""
-    if len(seen) <= most:
-        return list(seen)
-    return [seen[round(place * (len(seen) - 1) / max(1, most - 1))] for place in range(most)]
+    def _features(self, seen: Sequence[Observation]) -> Array:
+        return feature_rows([one.features for one in seen], self._names)
