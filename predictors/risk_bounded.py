@@ -1,0 +1,276 @@
+"""Stop a candidate that would hardly look as it does if it were the winner: ``risk-bounded``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..search_space.choices import Domain, Integer, Real
+from ..search_space.outcomes import Objective, Outcome, Prediction, Report
+from ..search_space.protocols import Candidate, Verdict
+from ..search_space.seeds import derive_seed, generator
+from .features import candidate_features
+from .one_objective import only_objective
+from .predictive_termination import Scale, refit_at
+from .registry import check_knobs, stopper
+from .risk_bounded_finals import ExpectedFinals
+from .risk_bounded_reach import Plan, Reach
+
+KNOBS: dict[str, Domain] = {
+    "risk": Real(0.0, 0.5),
+    "tolerance": Real(0.0, 1e9),
+    "share": Real(0.0, 1.0),
+    "warmup": Integer(6, 1000),
+}
+GO_ON = Verdict(False)
+APART = 1.25
+"""Ratio of one check to the next, once they are further apart than a step."""
+LATE = 0.5
+"""By how much wider the reach is at the end of a training than at its beginning: little is saved there."""
+
+
+@dataclass
+class _Run:
+    """What was heard of one candidate; ``free`` ones are never stopped, and ``drawn`` those that owe it to chance."""
+
+    features: dict[str, float]
+    free: bool
+    drawn: bool
+    gains: list[float] = field(default_factory=list)
+    final: float | None = None
+    needed: float | None = None
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What was learned from the first ``count`` completed candidates."""
+
+    count: int
+    scale: Scale
+    names: tuple[str, ...]
+    usual: Any
+    finals: ExpectedFinals
+    reach: Reach
+
+    def facts(self, features: Mapping[str, float]) -> Any:
+        """The features as a row [p]; an option never chosen is 0, anything else unknown is as usual."""
+        import numpy as np
+
+        return np.array([features.get(name, usual) for name, usual in zip(self.names, self.usual, strict=True)])
+
+
+@stopper("risk-bounded", knobs=KNOBS)
+class RiskBounded:
+    r"""Stops a candidate that would hardly look as it does if it were to beat the incumbent by more than the tolerance.
+
+    ``risk`` is the probability, over a whole study, that the reported winner is worse than the best candidate of the study by more than
+    ``tolerance``. Only the best candidate can be lost in that sense, so each candidate is put to one test at that level: were it to end
+    at :math:`y^* + tolerance`, would it be expected to look as bad as this (:class:`~.risk_bounded_reach.Reach`)? What it is expected
+    to end at comes from a penalised regression at each check (:class:`~.risk_bounded_finals.ExpectedFinals`): after steps 1, 2, 3, 4
+    and then a quarter further each time. It is refitted each time the completed candidates have grown by 10 % and at least 2.
+
+    The first ``warmup`` candidates and a random ``share`` of the rest always run to the end. The test is calibrated on these alone:
+    other completed candidates were let through by the rule itself. The random share is the audit (:meth:`audit`).
+
+    **When the bound holds.** If (1) candidates come in an order that says nothing of their curves (random search; a controller that
+    improves makes late candidates better than the simulated studies have them, and the best then arrives with a smaller lead), (2)
+    given the final, what was expected of a curve is a line in the final plus errors that do not depend on it, (3) the upper half of the
+    finals is that of a normal distribution, and (4) the recorded curves of the warm-up show how large errors get. All of these are
+    approximations: with 25 curves nobody can verify a probability of 5 %. That the rate of loss stays below the stated risk on recorded
+    collections of curves is what ``archwright study-stopping`` measures, and is empirical.
+
+    A metric that is made small and has been positive throughout is looked at on the scale of its logarithm.
+
+    Args:
+        objectives: exactly one.
+        seed: of the random share and of the simulated studies.
+        budget: units of budget a full training takes.
+        trials: candidates the study plans.
+        risk: probability of the loss over the whole study; 0 never stops.
+        tolerance: how much worse than the best the winner may be, in units of the metric; by default 0.002 of a metric made large
+            (of the incumbent where that is above 1), and 0.75 % of the incumbent of one made small.
+        share: of the candidates after the warm-up, those that always run to the end.
+        warmup: candidates at the start that always run to the end; by default ``trials // 8``, from 8 to 24.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+        budget: int,
+        trials: int,
+        risk: float = 0.05,
+        tolerance: float | None = None,
+        share: float = 0.01,
+        warmup: int | None = None,
+    ) -> None:
+        given = {"risk": risk, "tolerance": tolerance, "share": share, "warmup": warmup}
+        check_knobs("stopper", "risk-bounded", {name: value for name, value in given.items() if value is not None}, KNOBS)
+        self.objective = only_objective("risk-bounded", objectives)
+        self.seed, self.budget, self.trials = seed, budget, trials
+        self.risk, self.tolerance, self.share = risk, tolerance, share
+        self.warmup = max(8, min(24, trials // 8)) if warmup is None else warmup
+        self.steps = checks(budget)
+        self._place = {step: check for check, step in enumerate(self.steps)}
+        self._runs: dict[int, _Run] = {}
+        self._completed: list[_Run] = []
+        self._first = self._whole = 0
+        self._scale = Scale(log=self.objective.direction == "min")
+        self._best = -math.inf
+        self._fit: _Fit | None = None
+        self._tally = {"stopped": 0, "spent": 0, "whole": 0, "audited": 0, "audit_stopped": 0, "audit_lost": 0}
+
+    def started(self, candidate: Candidate) -> None:
+        first = self._first < self.warmup
+        self._first += first
+        drawn = not first and generator(self.seed, "fit", f"share {candidate.number}").random() < self.share
+        self._runs[candidate.number] = _Run(candidate_features(candidate), first or drawn, drawn)
+
+    def reported(self, n: int, report: Report) -> None:
+        """Reports of a step already heard (after a restart) are dropped."""
+        run = self._runs.get(n)
+        if run is None or report.step != len(run.gains) + 1:
+            return
+        value = report.metrics.get(self.objective.metric, math.nan)
+        if value <= 0:
+            self._scale = Scale(log=False)
+        run.gains.append(self.objective.gain(value))
+        if run.drawn and run.needed is None:
+            judged = self._judged(run)
+            if judged is not None and judged.implausible:
+                run.needed = judged.needed
+
+    def told(self, n: int, outcome: Outcome) -> None:
+        run = self._runs.pop(n, None)
+        if run is None:
+            return
+        final = self.objective.gain(outcome.metrics.get(self.objective.metric, math.nan))
+        if outcome.status in ("completed", "stopped"):
+            self._tally["spent"] += len(run.gains)
+            self._tally["whole"] += self.budget
+            self._tally["stopped"] += outcome.status == "stopped"
+        if outcome.status != "completed" or not math.isfinite(final):
+            self._first -= run.free and not run.drawn  # another takes its place in the warm-up
+            return
+        run.final = final
+        self._completed.append(run)
+        self._whole += run.free
+        self._best = max(self._best, final)
+        if run.drawn:
+            self._tally["audited"] += 1
+            self._tally["audit_stopped"] += run.needed is not None
+            self._tally["audit_lost"] += run.needed is not None and final > run.needed
+
+    def verdict(self, n: int) -> Verdict:
+        run = self._runs.get(n)
+        if run is None or run.free:
+            return GO_ON
+        judged = self._judged(run)
+        if judged is None:
+            return GO_ON
+        told = {self.objective.metric: Prediction(self.objective.gain(judged.predicted.mean), judged.predicted.spread)}
+        return Verdict(True, told, self._reason(judged, len(run.gains))) if judged.implausible else Verdict(False, told)
+
+    def audit(self) -> dict[str, float]:
+        """What was saved, what was risked, and what the random share says of it so far.
+
+        ``saved``: share of the steps of all ended candidates that was not spent. ``stopped``: candidates. ``risk``: as stated.
+        ``spreads``: the reach of the test now. ``audited``: candidates of the random share that completed, of which ``audit_stopped``
+        would have been stopped and ``audit_lost`` would have been stopped and beat the incumbent of that moment by more than the
+        tolerance.
+        """
+        tally, fit = self._tally, self._fit
+        saved = 1 - tally["spent"] / tally["whole"] if tally["whole"] else 0.0
+        facts = {name: float(tally[name]) for name in ("stopped", "audited", "audit_stopped", "audit_lost")}
+        return {"saved": saved, "risk": self.risk, **facts, **({"spreads": fit.reach.reach} if fit else {})}
+
+    def _judged(self, run: _Run) -> _Judged | None:
+        check = self._place.get(len(run.gains))
+        fit = self._fitted() if check is not None and self.risk > 0 else None
+        if check is None or fit is None:
+            return None
+        curve, needed = filled(run.gains, self._scale), self._best + self._tolerated(self._best)
+        if curve is None or (self._scale.log and needed >= 0):
+            return None
+        mean, error = fit.finals.expected(curve, fit.facts(run.features), check)
+        return _Judged(self._scale.back(Prediction(mean, error)), needed, mean < fit.reach.least(self._scale.forth(needed), check))
+
+    def _tolerated(self, best: float) -> float:
+        if self.tolerance is not None:
+            return self.tolerance
+        size = abs(best)
+        return 0.0075 * size if self.objective.direction == "min" else 0.002 * max(1.0, size)
+
+    def _fitted(self) -> _Fit | None:
+        """The fit that is due: a function of the events heard."""
+        if self._whole < self.warmup:
+            return None
+        count = refit_at(len(self._completed), self.warmup)
+        if self._fit is None or (self._fit.count, self._fit.scale) != (count, self._scale):
+            self._fit = self._learned(self._completed[:count], count)
+        return self._fit
+
+    def _learned(self, runs: Sequence[_Run], count: int) -> _Fit | None:
+        import numpy as np
+
+        scale = self._scale
+        rows = [(run, curve) for run in runs if len(run.gains) >= self.steps[-1] and (curve := filled(run.gains, scale)) is not None]
+        free = [run.free for run, _ in rows]
+        if sum(free) < 6:
+            return None
+        names = tuple(sorted({name for run, _ in rows for name in run.features}))
+        facts = np.array([[run.features.get(name, 0.0 if "=" in name else math.nan) for name in names] for run, _ in rows])
+        facts = facts.reshape(len(rows), len(names))
+        usual = np.nanmedian(facts, axis=0) if names else np.zeros(0)
+        curves = np.array([curve[: self.steps[-1]] for _, curve in rows])
+        finals = np.array([scale.forth(run.final) for run, _ in rows if run.final is not None])
+        learned = ExpectedFinals.fitted(curves, np.where(np.isnan(facts), usual, facts), finals, self.steps)
+        lateness = 1 + LATE * np.array(self.steps) / self.budget
+        plan = Plan(self.trials, self.warmup, self.share, self.risk, lateness)
+        best = max(run.final for run in runs if run.final is not None)
+        tolerance = scale.forth(min(best + self._tolerated(best), best / 2 if scale.log else math.inf)) - scale.forth(best)
+        reach = Reach.fitted(learned.held_out[free], learned.finals[free], tolerance, plan, derive_seed(self.seed, "fit", count))
+        return _Fit(count, scale, names, usual.tolist(), learned, reach)
+
+    def _reason(self, judged: _Judged, step: int) -> str:
+        shown = f"{self.objective.gain(judged.predicted.mean):.4g} +- {judged.predicted.spread:.2g}"
+        return (
+            f"{self.objective.metric} is predicted at {shown} after step {step}, which one that ends at "
+            f"{self.objective.gain(judged.needed):.4g} would hardly be; stopped at a stated risk of {self.risk:g} over the study."
+        )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The final expected (gain), the gain needed to matter, and whether a candidate that ends there would hardly look like this."""
+
+    predicted: Prediction
+    needed: float
+    implausible: bool
+
+
+def checks(budget: int) -> tuple[int, ...]:
+    """The steps that are judged: 1, 2, 3, 4 and then a quarter further each time, up to 95 % of the budget.
+
+    >>> checks(20)
+    (1, 2, 3, 4, 5, 7, 9, 12, 15, 19)
+    """
+    found, step = [], 1
+    while step <= max(1, 0.95 * budget):
+        found.append(step)
+        step = max(step + 1, math.ceil(step * APART))
+    return tuple(found)
+
+
+def filled(gains: Sequence[float], scale: Scale) -> list[float] | None:
+    """A curve on the scale of predictions, a value that is not finite replaced by the one before it; None without any."""
+    seen: list[float] = []
+    for gain in gains:
+        if math.isfinite(gain):
+            seen.append(scale.forth(gain))
+        elif seen:
+            seen.append(seen[-1])
+    return [seen[0]] * (len(gains) - len(seen)) + seen if seen else None
