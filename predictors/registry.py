@@ -12,7 +12,15 @@ from ..search_space.registry import Registry
 _HOME = "archwright.predictors"
 _CURVES = ("last_value", "parametric", "ridge", "svr", "boosting", "ensemble")
 _PREDICTORS = (*(f"curves.{module}" for module in _CURVES), "architecture_gp", "mlp_ensemble", "sfr")
-_STOPPERS = ("fast_hyperband", "hyperband", "median_stopping", "pareto_stopping", "predictive_termination", "successive_halving")
+_STOPPERS = (
+    "fast_hyperband",
+    "hyperband",
+    "median_stopping",
+    "pareto_stopping",
+    "predictive_termination",
+    "risk_bounded",
+    "successive_halving",
+)
 PREDICTORS = Registry("predictor", tuple(f"{_HOME}.{module}" for module in _PREDICTORS))
 STOPPERS = Registry("stopper", tuple(f"{_HOME}.{module}" for module in _STOPPERS))
 
