@@ -133,7 +133,7 @@ class GraphEmbedding:
         if self.regressor == "ridge":
             return RidgeCV(alphas=np.logspace(-2, 4, 13))
         if self.regressor == "rf":
-            return RandomForestRegressor(n_estimators=100, random_state=derive_seed(self.seed, "fit", "forest") % 2**31)
+            return RandomForestRegressor(n_estimators=50, random_state=derive_seed(self.seed, "fit", "forest") % 2**31)
         picked = sorted(generator(self.seed, "fit", "picked").sample(range(len(x)), min(CHOSEN_ON, len(x))))
         x, y, folds = x[picked], y[picked], _folds(len(picked), self.seed)
         model = SVR(epsilon=_EPSILON[1])

@@ -34,7 +34,7 @@ Starter = Callable[[int, Architecture, Path], None]
 def train_over(
     space: str | Space,
     task: str | Mapping[str, Any],
-    file: str | os.PathLike[str],
+    file: str | Path,
     *,
     architectures: int = 200,
     plan: Plan | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class GraphBatch:
 
     def to(self, like: Tensor) -> GraphBatch:
         """The batch on the device of ``like``, its numbers of the type of ``like``."""
-        moved = {name: value.to(like.device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(like.device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **{name: value.to(like.dtype) if value.is_floating_point() else value for name, value in moved.items()})
 
 

@@ -42,12 +42,12 @@ class Vocabulary:
                 tensors.add(f"{slot.local}|{slot.kind}")
                 channels.update(slot.sizes[:2])
                 kernels.update(slot.sizes[2:])
-        return cls(*(tuple(sorted(names)) for names in (blocks, traits, tensors)), *(tuple(sorted(s)) for s in (channels, kernels)))
+        names = (tuple(sorted(table)) for table in (blocks, traits, tensors))
+        return cls(*names, channels=tuple(sorted(channels)), kernels=tuple(sorted(kernels)))
 
     def joined(self, other: Vocabulary) -> Vocabulary:
         """What either knows."""
-        pairs = zip(asdict(self).values(), asdict(other).values(), strict=True)
-        return Vocabulary(*(tuple(sorted({*mine, *theirs})) for mine, theirs in pairs))
+        return Vocabulary(**{name: tuple(sorted({*mine, *getattr(other, name)})) for name, mine in asdict(self).items()})
 
     def block(self, name: str) -> int:
         return self._numbers["blocks"].get(name, 0)
