@@ -11,7 +11,7 @@ from ..search_space.registry import Registry
 
 _HOME = "archwright.predictors"
 _CURVES = ("last_value", "parametric", "ridge", "svr", "boosting", "ensemble")
-_PREDICTORS = (*(f"curves.{module}" for module in _CURVES), "architecture_gp", "mlp_ensemble", "sfr")
+_PREDICTORS = (*(f"curves.{module}" for module in _CURVES), "architecture_gp", "ghn_embedding", "mlp_ensemble", "sfr")
 _STOPPERS = (
     "fast_hyperband",
     "hyperband",
