@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .batch import Batch
 
 _HOME = "archwright.evaluators.proxies"
-PROXIES = Registry("proxy", tuple(f"{_HOME}.{module}" for module in ("codes", "jacobians", "gradients", "synflow", "zen")))
+_MODULES = ("codes", "jacobians", "gradients", "synflow", "zen", "aspect_ratio", "susceptibility")
+PROXIES = Registry("proxy", tuple(f"{_HOME}.{module}" for module in _MODULES))
 
 
 def proxy(name: str, *, knobs: Mapping[str, Domain] | None = None, paper: str = "") -> Callable[[Any], Any]:
