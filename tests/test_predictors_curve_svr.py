@@ -6,10 +6,12 @@ import math
 import random
 import statistics
 
+import numpy as np
 import pytest
 
-from archwright.predictors.curve_svr import CurveSVR
-from archwright.predictors.features import candidate_features, curve_features
+from archwright.predictors.curves.lesson import lesson_of
+from archwright.predictors.curves.svr import CurveSVR, vectors
+from archwright.predictors.features import candidate_features
 from archwright.predictors.registry import PREDICTORS
 from archwright.search_space.architecture import Architecture, Node
 from archwright.search_space.choices import drawing, record, replaying
@@ -30,25 +32,25 @@ def test_every_regressor_keeps_the_contract(regressor):
     check_predictor("curve-svr", regressor=regressor, folds=5)
 
 
-def test_curve_features_match_differences_by_hand():
-    assert curve_features([0.1, 0.4, 0.6, 0.9], 1) == [0.1]
-    assert curve_features([0.5, 0.75, 0.875, 9.0], 3) == [0.5, 0.75, 0.875, 0.25, 0.125, -0.125]
+def test_the_vector_matches_features_and_differences_by_hand():
+    assert vectors(np.array([[0.1]]), np.array([[7.0]])).tolist() == [[7.0, 0.1]]
+    assert vectors(np.array([[0.5, 0.75, 0.875]]), np.array([[7.0]])).tolist() == [[7.0, 0.5, 0.75, 0.875, 0.25, 0.125, -0.125]]
 
 
 @pytest.mark.parametrize("step", [2, 3, 7])
 def test_the_vector_has_features_and_three_numbers_per_step_less_three(step):
     seen = made_up_curves(12, 0)
-    predictor = CurveSVR(seed=0)
-    predictor.fit(seen)
-    assert len(predictor.vector(seen[0], step)) == len(seen[0].features) + 3 * step - 3
+    lesson = lesson_of(seen, tuple(sorted(seen[0].features)), step, 0)
+    assert vectors(lesson.curves, lesson.features).shape == (12, len(seen[0].features) + 3 * step - 3)
 
 
 def test_the_features_knob_says_what_is_used():
     seen = made_up_curves(12, 0)
-    for features, names in (("curve", 0), ("curve+hp", 1), ("all", 2)):
+    for features, used in (("curve", ()), ("curve+hp", ("choice/rate",)), ("all", ("choice/rate", "architecture/size"))):
         predictor = CurveSVR(seed=0, features=features)
         predictor.fit(seen)
-        assert len(predictor.vector(seen[0], 2)) == names + 3
+        without = Observation(seen[0].curve[:3], {name: seen[0].features[name] for name in used})
+        assert predictor.predict(Observation(seen[0].curve[:3], seen[0].features)) == predictor.predict(without)
 
 
 def test_a_candidate_is_coded_by_value_depth_and_counts():

@@ -1,0 +1,81 @@
+"""All predictors from curves together, weighted by what they got wrong: ``curve-ensemble``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...search_space.choices import Domain, Integer, Real
+from ...search_space.errors import ConfigError
+from ..registry import PREDICTORS, check_knobs, predictor
+from .base import CurvePredictor, Rule
+from .lesson import Lesson
+
+MEMBERS = ("last-value", "last-value-line", "parametric-curves", "curve-ridge", "curve-svr", "curve-boosting")
+KNOBS: dict[str, Domain] = {"sharpness": Real(0.0, 20.0), "min_trials": Integer(2, 100)}
+
+
+@dataclass(frozen=True)
+class _Together:
+    rules: tuple[Rule, ...]
+    weights: Any
+    held_out: Any
+
+    def __call__(self, curves: Any, features: Any) -> Any:
+        return self.weights @ np.array([rule(curves, features) for rule in self.rules])
+
+
+@predictor("curve-ensemble", knobs=KNOBS)
+class CurveEnsemble(CurvePredictor):
+    r"""The weighted mean of several predictors from curves.
+
+    At each observed length a member with cross-validated mean squared error :math:`E_m` weighs
+
+    .. math:: w_m \propto E_m^{-p}
+
+    which tends to the best member for large p and to the plain mean for p = 0. A member joins as soon as there are the completed
+    curves that it asks for. The held-out predictions of the ensemble are the weighted means of its members', and give its spread.
+
+    Args:
+        seed: handed to every member.
+        members: registered names, each of a :class:`~archwright.predictors.curves.base.CurvePredictor`.
+        sharpness: p.
+        min_trials: completed curves below which nothing is predicted.
+
+    Raises:
+        ConfigError: there is no member, or one that is no predictor from curves.
+    """
+
+    def __init__(self, *, seed: int, members: Sequence[str] = MEMBERS, sharpness: float = 4.0, min_trials: int = 4) -> None:
+        check_knobs("predictor", "curve-ensemble", {"sharpness": sharpness, "min_trials": min_trials}, KNOBS)
+        super().__init__(seed, min_trials)
+        self.sharpness = sharpness
+        self.members = tuple(_member(name, seed) for name in members)
+        if not self.members:
+            raise ConfigError(f'The predictor "curve-ensemble" was given no members; name some of {", ".join(MEMBERS)}.')
+
+    def learned(self, lesson: Lesson) -> _Together:
+        ready = [member for member in self.members if member.min_trials <= len(lesson)]
+        rules = tuple(member.learned(lesson) for member in ready or self.members[:1])
+        held_out = np.array([rule.held_out for rule in rules])
+        weights = _weights(np.square(held_out - lesson.finals).mean(axis=1), self.sharpness)
+        return _Together(rules, weights, weights @ held_out)
+
+
+def _member(name: str, seed: int) -> CurvePredictor:
+    made = PREDICTORS[name].obj
+    if not (isinstance(made, type) and issubclass(made, CurvePredictor)):
+        cure = f"choose from {', '.join(MEMBERS)}"
+        raise ConfigError(f'The member "{name}" of the predictor "curve-ensemble" is no predictor from curves; {cure}.')
+    return made(seed=seed)  # type: ignore[call-arg]
+
+
+def _weights(squares: Any, sharpness: float) -> Any:
+    best = squares.min()
+    if best <= 0:
+        return (squares <= 0) / np.sum(squares <= 0)
+    weights = (best / squares) ** sharpness
+    return weights / weights.sum()
