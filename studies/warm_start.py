@@ -21,6 +21,8 @@ from ..search_space.seeds import derive_seed, generator
 from ..search_space.space import SPACES, Space
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..evaluators.tasks import Task
     from ..predictors.hypernetwork.model import Hypernetwork, Options
     from ..predictors.hypernetwork.training import Examples, Plan
@@ -86,10 +88,18 @@ def examples_of(task: Task) -> Examples:
 
     from ..predictors.hypernetwork.training import Examples
 
-    x = torch.as_tensor(task.train.x).float()
-    if task.input_scaling is not None:
-        x = (x - torch.as_tensor(task.input_scaling.mean)) / torch.as_tensor(task.input_scaling.std)
-    return Examples(x, torch.as_tensor(task.train.y), task.augment, task.loss if callable(task.loss) else None)
+    loss = task.loss if callable(task.loss) else None
+    return Examples(scaled(task, task.train.x), torch.as_tensor(task.train.y), task.augment, loss)
+
+
+def scaled(task: Task, x: Any) -> Tensor:
+    """Samples of a task's split as its networks read them."""
+    import torch
+
+    samples = torch.as_tensor(x).float()
+    if task.input_scaling is None:
+        return samples
+    return (samples - torch.as_tensor(task.input_scaling.mean)) / torch.as_tensor(task.input_scaling.std)
 
 
 def starter(file: str, task: Task, seed: int) -> Starter | None:
