@@ -11,7 +11,8 @@ from ..search_space.registry import Registry
 
 _HOME = "archwright.predictors"
 _CURVES = ("last_value", "parametric", "ridge", "svr", "boosting", "ensemble")
-_PREDICTORS = (*(f"curves.{module}" for module in _CURVES), "architecture_gp", "ghn_embedding", "mlp_ensemble", "sfr")
+_ARCHITECTURES = ("architecture_gp", "ghn_embedding", "mlp_ensemble", "sfr", "graph_structure_predictor")
+_PREDICTORS = (*(f"curves.{module}" for module in _CURVES), "prior_fitted.predictor", "rescp", *_ARCHITECTURES)
 _STOPPERS = (
     "fast_hyperband",
     "hyperband",

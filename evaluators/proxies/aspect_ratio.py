@@ -70,9 +70,9 @@ def shape_of(network: nn.Module, x: Tensor) -> Shape:
 
     A layer is an operation that multiplies what comes from the samples by weights. One that reads n features (channels, for a
     convolution) of a hidden layer adds 1 / n; the first on a path, which reads the samples, adds nothing, and a weight that is used
-    again, as in a recurrence, counts as it did the first time. Where tensors are summed, r is that of the least deep plus, for each other, what it is
-    deeper by times the square of its share in the variance: a residual branch of scale 0 adds nothing, two equal branches count once.
-    Elsewhere (products, concatenations, attention) the largest r goes on.
+    again, as in a recurrence, counts as it did the first time. Where tensors are summed, r is that of the least deep plus, for each
+    other, what it is deeper by times the square of its share in the variance: a residual branch of scale 0 adds nothing, two equal
+    branches count once. Elsewhere (products, concatenations, attention) the largest r goes on.
 
     Departures: the book treats perceptrons. Counting channels for convolutions, and the class of rectifiers for gelu, silu and the
     like, are our reading.
