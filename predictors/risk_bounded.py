@@ -199,10 +199,7 @@ class RiskBounded:
         return _Judged(self._scale.back(Prediction(mean, error)), needed, mean < fit.reach.least(self._scale.forth(needed), check))
 
     def _tolerated(self, best: float) -> float:
-        if self.tolerance is not None:
-            return self.tolerance
-        size = abs(best)
-        return 0.0075 * size if self.objective.direction == "min" else 0.002 * max(1.0, size)
+        return usual_tolerance(self.objective, best) if self.tolerance is None else self.tolerance
 
     def _fitted(self) -> _Fit | None:
         """The fit that is due: a function of the events heard."""
@@ -250,6 +247,11 @@ class _Judged:
     predicted: Prediction
     needed: float
     implausible: bool
+
+
+def usual_tolerance(objective: Objective, best: float) -> float:
+    """A tolerance for a metric whose best value is ``best``: 0.002 where it is made large (of it, above 1), 0.75 % of it otherwise."""
+    return 0.0075 * abs(best) if objective.direction == "min" else 0.002 * max(1.0, abs(best))
 
 
 def checks(budget: int) -> tuple[int, ...]:

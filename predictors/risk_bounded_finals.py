@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
+FLOOR = 1.5
+"""Middle halves below the median at which a final counts as hopeless, however much worse it is."""
 FEW = 6
 """Features up to which their squares and products are looked at; more are weighed down to count as many."""
 
@@ -23,7 +25,7 @@ class ExpectedFinals:
     products with the last value; all centred at the median, scaled by the middle four fifths and clipped at four deviations. The
     penalty, and whether the features are used, are those with the least error on curves left out, which has a closed form.
 
-    Finals count as no lower than three half-widths of the middle half below the median: how badly the hopeless end is of no interest.
+    Finals count as no lower than a floor below the median: how badly the hopeless end is of no interest.
 
     Args:
         steps: the checks, rising.
@@ -45,7 +47,7 @@ class ExpectedFinals:
         import numpy as np
 
         low, middle, high = np.quantile(finals, [0.25, 0.5, 0.75])
-        floor = float(middle - 1.5 * (high - low))
+        floor = float(middle - FLOOR * (high - low))
         finals = np.maximum(finals, floor)
         fits = [_fitted(np.array([shape(row, step) for row in curves.tolist()]), features, finals, floor) for step in steps]
         return cls(tuple(steps), floor, tuple(model for model, _ in fits), np.stack([held for _, held in fits], axis=1), finals)

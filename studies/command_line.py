@@ -13,6 +13,7 @@ import click
 
 from ..search_space.errors import ArchwrightError, did_you_mean
 from .compare.command import compare
+from .stopping.command import study_stopping
 
 RUNS = click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder of all studies.")
 FORMAT = click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Output form.")
@@ -42,6 +43,7 @@ def cli() -> None:
     archwright run token-mixers --data houses.csv --target price
     archwright best --where "params < 5e4 and val_accuracy > 0.97"
     archwright compare random evolution --table nasbench201
+    archwright study-stopping --curves curves.parquet
     """
 
 
@@ -164,6 +166,7 @@ def list_(kind: str | None, plugins: Sequence[str], form: str) -> None:
 
 
 cli.add_command(compare)
+cli.add_command(study_stopping)
 
 
 def main() -> None:

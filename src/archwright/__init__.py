@@ -32,6 +32,7 @@ _HOMES = {
     "predictors.registry": ("predictor", "stopper"),
     "studies.api": ("run", "resume", "best", "load"),
     "studies.compare.api": ("compare",),
+    "studies.stopping.api": ("study_stopping",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -81,3 +82,4 @@ if TYPE_CHECKING:
     from .studies.api import resume as resume
     from .studies.api import run as run
     from .studies.compare.api import compare as compare
+    from .studies.stopping.api import study_stopping as study_stopping

@@ -1,0 +1,112 @@
+"""What a stopping study replays: curves, workers, tolerance, and the stoppers with their knobs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...predictors.registry import STOPPERS
+from ...predictors.risk_bounded import usual_tolerance
+from ...search_space.errors import ConfigError
+from ...search_space.protocols import Stopper
+from ...search_space.registry import Entry
+from ..compare.contender import name_and_knobs
+from ..compare.sources import fingerprint, sources_of
+from ..parts import made_stopper
+from .recorded import RecordedCurves, load_curves
+from .replay import Replay, candidates, drawn, replay
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all replays of a stopping study share.
+
+    Args:
+        path: the file of the curves.
+        metric, direction: as for :func:`~.recorded.load_curves`.
+        workers: candidates trained side by side.
+        tolerance: how much worse than the best the reported winner may be, in units of the metric.
+        risk: the stated risk, handed to stoppers that take a risk *and* a tolerance.
+    """
+
+    path: str
+    metric: str
+    direction: str
+    workers: int
+    tolerance: float
+    risk: float
+
+    def facts(self, curves: RecordedCurves) -> dict[str, Any]:
+        """What decides a replay besides the stopper and the seed."""
+        digest = hashlib.sha256(np.ascontiguousarray(curves.values).tobytes() + repr(curves.features).encode()).hexdigest()
+        return {"metric": self.metric, "direction": self.direction, "workers": self.workers, "tolerance": self.tolerance, "curves": digest}
+
+
+@dataclass(frozen=True)
+class Named:
+    """A stopper with its knobs, as it was written."""
+
+    label: str
+    entry: Entry
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """A hash of its knobs and of the code it runs."""
+        return fingerprint({"stopper": self.entry.name, "knobs": dict(self.knobs), "sources": sources_of(self.entry.obj)})
+
+    def make(self, curves: RecordedCurves, trials: int, seed: int) -> Stopper:
+        return made_stopper(self.entry, (curves.objective,), seed=seed, budget=curves.budget, trials=trials, **self.knobs)
+
+
+def setting(
+    path: str | Path, metric: str | None, direction: str | None, workers: int, tolerance: float | None, risk: float
+) -> tuple[Setting, RecordedCurves]:
+    """The setting with what was left open filled in, and the curves.
+
+    Raises:
+        ConfigError: the curves cannot be read, or a number makes no sense.
+    """
+    curves = load_curves(path, metric, direction)
+    if workers < 1:
+        raise ConfigError(f"A stopping study needs workers of at least 1, not {workers}.")
+    if not np.isfinite(curves.finals).any():
+        raise ConfigError(f'No training in "{path}" ran to the end; a stopping study needs whole curves.')
+    if tolerance is None:
+        best = curves.values[int(np.nanargmax(curves.finals)), -1]
+        tolerance = usual_tolerance(curves.objective, float(best))
+    if tolerance < 0:
+        raise ConfigError(f"The tolerance of a stopping study was given as {tolerance}; it must not be negative.")
+    return Setting(str(Path(path).absolute()), curves.metric, curves.direction, workers, tolerance, risk), curves
+
+
+def named(text: str, chosen: Setting) -> Named:
+    """A stopper written ``NAME`` or ``NAME:knob=value,...``; risk and tolerance are those of the study unless it says otherwise.
+
+    Raises:
+        ArchwrightError: there is no such stopper, or a knob cannot be read.
+    """
+    name, knobs = name_and_knobs(text)
+    entry = STOPPERS[name]
+    if {"risk", "tolerance"} <= set(entry.knobs):
+        knobs = {"risk": chosen.risk, "tolerance": chosen.tolerance, **knobs}
+    return Named(text, entry, knobs)
+
+
+class Replayer:
+    """Replays studies of one setting."""
+
+    def __init__(self, chosen: Setting, curves: RecordedCurves, stoppers: Sequence[Named]) -> None:
+        self.chosen, self.curves = chosen, curves
+        self._stoppers = {stopper.label: stopper for stopper in stoppers}
+        self._known = candidates(curves)
+
+    def __call__(self, label: str, seed: int) -> Replay:
+        rows = drawn(self.curves, seed)
+        stopper = self._stoppers[label].make(self.curves, len(rows), seed)
+        return replay(self.curves, rows, stopper, workers=self.chosen.workers, known=self._known)
