@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..search_space.choices import Integer, OneOf, Real, Trace
+from ..search_space.choices import Integer, OneOf, Real, Trace, trace_key
 from ..search_space.dominance import front
 from ..search_space.outcomes import Objective, Outcome, gains
 from ..search_space.protocols import Observation, Proposal
@@ -17,6 +17,7 @@ from ..search_space.space import Space
 from .acquisition import ACQUISITIONS, expected_hypervolume_improvement, one_objective, scalarised_improvement
 from .batch_selection import SELECTORS
 from .candidates import Candidates, name_of, pool
+from .ranking import Ranking
 from .registry import controller
 from .surrogates import MOST_ON_FRONTS, Learned, Result, checked_predictor, learned, trace_of
 
@@ -25,6 +26,7 @@ Array = Any
 LONGEST_WAIT = 32
 SHORTLIST = 3
 RENEWED = 10
+STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Plan:
         "neighbours": Integer(1, 500),
         "bred": Integer(0, 1000),
         "drawn": Integer(0, 1000),
+        "climbs": Integer(0, 20),
         "history": Integer(10, 5000),
         "selector": OneOf(("none", *SELECTORS)),
     },
@@ -60,6 +63,7 @@ class PredictorGuided:
 
         t_i = Phi^-1((rank_i - 1/2) / n)                     failed and infeasible candidates rank below all others
         pool = every neighbour of the ``incumbents`` best  +  ``bred`` bolder descendants of them  +  ``drawn`` random candidates
+        ``climbs`` times: the neighbours of the 3 candidates of the largest acquisition join the pool
         rank the pool by the acquisition of (mean, spread), never asking for a network twice
 
     One objective: expected improvement over the best (or another of ``acquisition``). Two: the exact expected hypervolume
@@ -79,6 +83,7 @@ class PredictorGuided:
         neighbours: the most neighbours of one incumbent in the pool.
         bred: candidates two edits from an incumbent, or an edit from a crossing of two.
         drawn: random candidates in the pool; a tenth of them is new at each fit.
+        climbs: rounds of a local search for the largest acquisition, which leads far from what was evaluated.
         history: the most results fitted to: the best half of them, and a random choice of the rest.
         selector: how the candidates asked before the next refit are picked from three times as many of the highest rank, so that
             they differ (``lcmd``, ``maxdist``, ``maxdet``, ``kmeanspp``, ``random``); ``none`` keeps the ranking.
@@ -101,6 +106,7 @@ class PredictorGuided:
         neighbours: int = 48,
         bred: int = 10,
         drawn: int = 100,
+        climbs: int = 2,
         history: int = 400,
         selector: str = "none",
     ) -> None:
@@ -110,9 +116,11 @@ class PredictorGuided:
         self.predictor = checked_predictor(predictor, "predictor-guided")
         self.candidates = Candidates(space, seed, neighbours)
         self.initial, self.refit, self.acquisition = initial, refit, acquisition
-        self.incumbents, self.bred, self.drawn, self.history, self.selector = incumbents, bred, drawn, history, selector
+        self.incumbents, self.bred, self.drawn, self.climbs = incumbents, bred, drawn, climbs
+        self.history, self.selector = history, selector
         self._running: dict[int, Observation] = {}
         self._asked: dict[str, int] = {}
+        self._traces: dict[bytes, int] = {}
         self._results: list[Result] = []
         self._due = initial
         self._plan: Plan | None = None
@@ -127,6 +135,7 @@ class PredictorGuided:
     def asked(self, n: int, trace: Trace, note: Mapping[str, Any]) -> None:
         seen = self.candidates.of(trace)
         self._running[n] = seen
+        self._traces.setdefault(trace_key(trace), len(self._asked))
         self._asked.setdefault(name_of(seen), len(self._asked))
 
     def told(self, n: int, outcome: Outcome) -> None:
@@ -158,12 +167,12 @@ class PredictorGuided:
         rng, numbers = random.Random(seed), np.random.default_rng(seed)
         known = learned(self.predictor, self._results[: plan.results], self.history, seed, rng)
         latest = range(plan.number * self.fresh, plan.number * self.fresh + self.drawn)
-        found = pool(self.candidates, known.best(self.incumbents), rng, bred=self.bred, drawn=latest)
-        predicted = known.predictions(found)
-        if predicted is None:
-            return []
-        promise = self._promise(*predicted, known, numbers)
-        ranked = [found[i] for i in np.lexsort((-predicted[0].sum(axis=1), -promise))]  # the mean decides where all promise nothing
+        met = {key for key, number in self._traces.items() if number < plan.asks}
+        ranking = Ranking(known, lambda mean, spread: self._promise(mean, spread, known, numbers), met)
+        ranking.add(pool(self.candidates, known.best(self.incumbents), rng, bred=self.bred, drawn=latest))
+        for _ in range(self.climbs):
+            ranking.climb(lambda seen: self.candidates.around(trace_of(seen)), STARTS)
+        ranked = ranking.best_first()
         return ranked if self.selector == "none" else self._spread_out(ranked, known, plan, numbers)
 
     def _promise(self, mean: Array, spread: Array, known: Learned, numbers: Any) -> Array:
