@@ -14,7 +14,7 @@ from archwright.predictors.prior_fitted.sampling import draw_batch
 from archwright.studies.training import prior_fitted
 from archwright.studies.training.held_out import figures
 
-SMALL = ["--rows", "160", "--width", "16", "--layers", "1", "--heads", "2", "--hidden", "16", "--held-out", "1"]
+SMALL = ["--rows", "160", "--parts", "2", "--width", "16", "--layers", "1", "--heads", "2", "--hidden", "16", "--held-out", "1"]
 
 
 def test_a_training_that_was_stopped_ends_at_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -24,7 +24,7 @@ def test_a_training_that_was_stopped_ends_at_the_same_weights(tmp_path: Path, mo
 
     def power_cut(*args, **settings):
         drawn.append(1)
-        if len(drawn) > 4:
+        if len(drawn) > 8:
             raise KeyboardInterrupt
         return draw_batch(*args, **settings)
 
@@ -32,6 +32,8 @@ def test_a_training_that_was_stopped_ends_at_the_same_weights(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         prior_fitted.main(["--steps", "6", "--save-every", "2", "--out", str(halves), *SMALL])
     monkeypatch.setattr(prior_fitted, "draw_batch", draw_batch)
+    prior_fitted.main(["--steps", "6", "--finish", "--out", str(halves), *SMALL])
+    assert json.loads(halves.with_suffix(".json").read_text())["steps_done"] == 4
     prior_fitted.main(["--steps", "6", "--out", str(halves), *SMALL])
     first, second = load_file(whole), load_file(halves)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -59,10 +61,10 @@ def test_the_network_of_the_default_sizes_fits_into_five_megabytes(tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_short_training_beats_the_last_value_and_knows_how_sure_it_is(tmp_path: Path):
-    setting = {"steps": 200, "seed": 0, "rows": 384, "width": 32, "layers": 2, "heads": 2, "hidden": 64}
-    network, losses = prior_fitted.train(setting, checkpoint=tmp_path / "checkpoint")
-    before, after = (figures(each, seed=1, batches=6) for each in (RowTransformer(width=32, layers=2, heads=2, hidden=64), network))
-    assert sum(losses[-50:]) < sum(losses[:50])
+    sizes = {"width": 32, "layers": 2, "heads": 2, "hidden": 64}
+    setting = {"steps": 150, "seed": 0, "rows": 512, "parts": 2, **sizes}
+    network, _ = prior_fitted.train(setting, checkpoint=tmp_path / "checkpoint")
+    before, after = (figures(each, seed=1, batches=5) for each in (RowTransformer(**sizes), network))
     for size in ("0", "4", "16", "64", "128"):
         assert after[size]["loss_nats"] < before[size]["loss_nats"], size
         assert after[size]["error_to_last"] < 0.95, size

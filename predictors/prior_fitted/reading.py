@@ -65,7 +65,7 @@ class Reading:
 
         stride = math.ceil(steps / LONGEST)
         length = max(math.ceil(steps / stride), math.ceil(step / stride) + 1)
-        context = Context.of(*(_thinned(one, stride) for one in (finished, running)), length)
+        context = Context.of(_thinned(finished, stride), _thinned(running, stride), length)
         with torch.no_grad():
             return cls(network, context, network.memory(torch.from_numpy(context.rows).float()), stride)
 
