@@ -68,7 +68,8 @@ class GraphStructurePredictor:
     def fit(self, history: Sequence[Observation]) -> None:
         """Learn from the observations that have a finite final score and an architecture."""
         self._fitted = None
-        pairs = [(float(seen.final), self._vector(seen)) for seen in history if _teaches(seen)]
+        known = [seen for seen in history if seen.architecture is not None]
+        pairs = [(seen.final, self._vector(seen)) for seen in known if seen.final is not None and math.isfinite(seen.final)]
         if len(pairs) < self.min_trials:
             return
         pairs.sort(key=lambda pair: (pair[0], *pair[1]))
@@ -141,10 +142,6 @@ def structure_regressor(model: str, n_features: int, seed: int) -> Any:
 
     telling = SelectKBest(_correlations, k=min(n_features, len(FEATURES)))
     return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), telling, _regressor(model, seed))
-
-
-def _teaches(seen: Observation) -> bool:
-    return seen.architecture is not None and seen.final is not None and math.isfinite(seen.final)
 
 
 def _correlations(features: Array, scores: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..search_space.choices import Domain, Integer, Real
+from ..search_space.choices import Domain, Integer, OneOf, Real
 from ..search_space.protocols import Observation
 from .architecture_surrogate import ArchitectureSurrogate, Fitted
 from .dual_process import DualProcess, gaussian_terms
@@ -23,6 +23,7 @@ KNOBS: dict[str, Domain] = {
     "delta": Real(1e-4, 10.0, log=True),
     "members": Integer(2, 20),
     "steps": Integer(10, 2000),
+    "absorb": OneOf((False, True)),
     "min_trials": Integer(4, 100),
 }
 FAR = 5.0
@@ -102,11 +103,14 @@ class FunctionSpace:
 class SparseFunctionSpace(ArchitectureSurrogate[FunctionSpace]):
     """Networks as in ``mlp-ensemble``, seen as one sparse Gaussian process with the kernel of their gradients.
 
-    The kernel is ``k(x, x') = J(x) J(x')^T / delta`` with the Jacobian J of the members' mean by all weights. A finished candidate is
-    absorbed by the process in milliseconds (:class:`.dual_process.DualProcess`); the network is trained anew where the history has
-    grown by more than half since it was last trained, or where a score lies far beyond the scale of those it was trained on. Both
-    are read off the history itself, in its order, so that a surrogate made anew on a resumed study answers as the old one would:
-    within what was added since the last training, and only there, the answer depends on the order of the history.
+    The kernel is ``k(x, x') = J(x) J(x')^T / delta`` with the Jacobian J of the members' mean by all weights. :meth:`update` takes
+    finished candidates in within milliseconds (:class:`.dual_process.DualProcess`), without training.
+
+    ``fit`` trains on the whole history. With ``absorb`` it trains anew only where the history has grown by more than half since, or
+    where a score lies far beyond the scale of those it was trained on, and absorbs what came after. Both are read off the history
+    itself, in its order, so a surrogate made anew on a resumed study answers as the old one would; within what came after the last
+    training, and only there, the answer depends on that order. It is for callers that keep one surrogate and give candidates in the
+    order in which they finished.
 
     Departures from the paper: data that the network was trained on have curvature and no slope, since it is at their optimum; inputs
     of candidates that come later join the inducing ones, without which the process cannot learn at places it has not been to; prior
@@ -118,21 +122,33 @@ class SparseFunctionSpace(ArchitectureSurrogate[FunctionSpace]):
         delta: prior precision of the weights, in the unit that makes the mean prior variance of a candidate ``noise / delta``.
         members: number of networks, each trained without one of as many folds.
         steps: of Adam on the whole history.
+        absorb: whether ``fit`` keeps a network while the history has grown by less than half.
         min_trials: finished candidates below which nothing is predicted.
     """
 
     def __init__(
-        self, *, seed: int, n_inducing: int = 256, delta: float = 0.1, members: int = 5, steps: int = 150, min_trials: int = 8
+        self,
+        *,
+        seed: int,
+        n_inducing: int = 256,
+        delta: float = 0.1,
+        members: int = 5,
+        steps: int = 150,
+        absorb: bool = False,
+        min_trials: int = 8,
     ) -> None:
-        given = {"n_inducing": n_inducing, "delta": delta, "members": members, "steps": steps, "min_trials": min_trials}
+        given = {"n_inducing": n_inducing, "delta": delta, "members": members, "steps": steps, "absorb": absorb, "min_trials": min_trials}
         check_knobs("predictor", "sfr", given, KNOBS)
         super().__init__(seed, min_trials)
-        self.n_inducing, self.delta, self.members, self.steps = n_inducing, delta, members, steps
+        self.n_inducing, self.delta, self.members, self.steps, self.absorb = n_inducing, delta, members, steps, absorb
         self._trained: tuple[Any, Fitted[FunctionSpace]] | None = None
 
     def fit(self, history: Sequence[Observation]) -> None:
-        """Train on the first part of the history, or keep the network that was trained on it, and absorb the rest."""
+        """Train on the history; with ``absorb`` on the first part of it, which may have been done before, and absorb the rest."""
         self._fitted = None
+        if not self.absorb:
+            super().fit(history)
+            return
         known = [seen for seen in history if len(usable([seen])[0])]
         count = trained_on([seen.final for seen in known if seen.final is not None], self.min_trials)
         if count is None:

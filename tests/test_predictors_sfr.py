@@ -113,8 +113,9 @@ def test_the_terms_are_derivatives_of_the_log_likelihood():
 # --- the surrogate
 
 
-def test_the_surrogate_keeps_the_contract():
-    check_surrogate("sfr", ordered=True, steps=30)
+@pytest.mark.parametrize("absorb", [False, True])
+def test_the_surrogate_keeps_the_contract(absorb):
+    check_surrogate("sfr", ordered=absorb, absorb=absorb, steps=30)
 
 
 def test_few_further_candidates_are_absorbed_without_training(monkeypatch):
@@ -122,11 +123,11 @@ def test_few_further_candidates_are_absorbed_without_training(monkeypatch):
     train = sfr.train
     monkeypatch.setattr(sfr, "train", lambda features, *rest, **knobs: trainings.append(len(features)) or train(features, *rest, **knobs))
     history = drawn(46, 0)
-    surrogate = SparseFunctionSpace(seed=0, steps=20, min_trials=20)
+    surrogate = SparseFunctionSpace(seed=0, steps=20, min_trials=20, absorb=True)
     for count in range(20, 47):
         surrogate.fit(history[:count])
     assert trainings == [20, 31]
-    anew = SparseFunctionSpace(seed=0, steps=20, min_trials=20)
+    anew = SparseFunctionSpace(seed=0, steps=20, min_trials=20, absorb=True)
     anew.fit(history)
     asked = drawn(10, 1)
     assert surrogate.predict_many(asked) == anew.predict_many(asked)
@@ -134,7 +135,7 @@ def test_few_further_candidates_are_absorbed_without_training(monkeypatch):
 
 def test_update_is_what_fit_does_with_the_rest():
     history, asked = drawn(36, 2), drawn(10, 3)
-    one, other = (SparseFunctionSpace(seed=0, steps=30, min_trials=30) for _ in range(2))
+    one, other = (SparseFunctionSpace(seed=0, steps=30, min_trials=30, absorb=True) for _ in range(2))
     one.fit(history)
     other.fit(history[:30])
     before = means(other, asked)
@@ -166,7 +167,7 @@ def test_a_score_off_the_scale_is_learned_by_training():
     history = [
         Observation((), {}, score, seen.trace, seen.architecture) for score, seen in zip([*scores, 40.0, 0.6], drawn(10, 7), strict=True)
     ]
-    surrogate = SparseFunctionSpace(seed=0, steps=20)
+    surrogate = SparseFunctionSpace(seed=0, steps=20, absorb=True)
     surrogate.fit(history)
     assert np.isfinite(means(surrogate, history)).all()
     surrogate.update([Observation((), {}, 4000.0, history[0].trace, history[0].architecture)])
@@ -175,7 +176,7 @@ def test_a_score_off_the_scale_is_learned_by_training():
 
 def test_few_inducing_inputs_serve_many_candidates():
     history, asked = drawn(80, 8), drawn(60, 9)
-    surrogate = SparseFunctionSpace(seed=0, n_inducing=16, min_trials=60, steps=60)
+    surrogate = SparseFunctionSpace(seed=0, n_inducing=16, steps=60)
     surrogate.fit(history)
     assert surrogate.embed(asked).shape == (60, 16)
     truth = np.array([seen.final for seen in asked])
@@ -184,7 +185,7 @@ def test_few_inducing_inputs_serve_many_candidates():
 
 def test_inner_products_of_embeddings_are_the_kernel():
     history = drawn(24, 10)
-    surrogate = SparseFunctionSpace(seed=0, min_trials=20, steps=20)
+    surrogate = SparseFunctionSpace(seed=0, steps=20)
     surrogate.fit(history)
     model = surrogate._fitted.model
     embedded = surrogate.embed(history[:6])
@@ -201,13 +202,13 @@ def _errors(scores: np.ndarray, pool: list[Observation], draw: int, count: int) 
     """Mean squared errors on held-out networks while 30 trials come in: absorbed, trained anew; and how often the spread covers."""
     asked = pool[count + 30 :]
     truth = scores[count + 30 :]
-    absorbing = SparseFunctionSpace(seed=draw, min_trials=count)
+    absorbing = SparseFunctionSpace(seed=draw, min_trials=count, absorb=True)
     absorbed, anew = [], []
     for size in range(count + 1, count + 31):
         absorbing.fit(pool[:size])
         absorbed.append(np.square(means(absorbing, asked) - truth).mean())
         if size % 5 == 0:
-            retrained = SparseFunctionSpace(seed=draw, min_trials=size)
+            retrained = SparseFunctionSpace(seed=draw)
             retrained.fit(pool[:size])
             anew.append(np.square(means(retrained, asked) - truth).mean())
     covered = float(np.mean(np.abs(means(absorbing, asked) - truth) < 1.645 * spreads(absorbing, asked)))

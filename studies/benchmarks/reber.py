@@ -2,7 +2,7 @@
 
 Experiments on Properties of Hidden Structures of Sparse Neural Networks (2021, 2107.12917) reports R^2 up to 0.81.
 
-Run: python studies/benchmarks/reber.py [--networks 200] [--steps 300] [--folder DIR]
+Run: python studies/benchmarks/reber.py [--networks 200] [--steps 200] [--folder DIR]
 
 Random graphs (Watts-Strogatz, Barabasi-Albert, Erdos-Renyi) are made acyclic and become recurrent networks: a unit per node, a weight
 per edge, and within a layer of the graph a weight from every unit to every unit one symbol later. Each learns to tell strings of the
@@ -241,7 +241,7 @@ def main(networks: int, steps: int, folder: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/reber"))
     given = parser.parse_args()
     torch.set_num_threads(1)
