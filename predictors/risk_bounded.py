@@ -27,7 +27,7 @@ KNOBS: dict[str, Domain] = {
 GO_ON = Verdict(False)
 APART = 1.25
 """Ratio of one check to the next, once they are further apart than a step."""
-LATE = 0.5
+LATE = 1.0
 """By how much wider the reach is at the end of a training than at its beginning: little is saved there."""
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
-FLOOR = 1.5
+FLOOR = 0.75
 """Middle halves below the median at which a final counts as hopeless, however much worse it is."""
 FEW = 6
-"""Features up to which their squares and products are looked at; more are weighed down to count as many."""
+"""Features up to which their squares are looked at; more are weighed down to count as many."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,9 @@ class ExpectedFinals:
 
     .. math:: \hat y_{T|s} = y_s + b_0 + b^\top \phi(y_1 .. y_s, x)
 
-    The columns :math:`\phi` are the shape of the curve (last value, rise over the second half, mean and spread of the last three, best
-    and mean so far, mean of the first half), the features x known before training and, where these are few, their squares and their
-    products with the last value; all centred at the median, scaled by the middle four fifths and clipped at four deviations. The
-    penalty, and whether the features are used, are those with the least error on curves left out, which has a closed form.
+    The columns :math:`\phi` are the shape of the curve (:func:`shape`), the features x known before training and, where these are few,
+    their squares; all centred at the median, scaled by the middle four fifths and clipped at four deviations. The penalty, and whether
+    the features are used, are those with the least error on curves left out, which has a closed form.
 
     Finals count as no lower than a floor below the median: how badly the hopeless end is of no interest.
 
@@ -60,21 +59,19 @@ class ExpectedFinals:
 
 
 def shape(curve: Sequence[float], step: int) -> list[float]:
-    """Last value, rise over the second half, mean and standard deviation of the last three, best, mean, mean of the first half.
+    """Last value and best; means of the whole, of its first half, its second half and its last third.
 
-    >>> shape([1.0, 2.0, 3.0, 6.0], 4)[:2]
-    [6.0, 4.0]
+    >>> shape([1.0, 2.0, 3.0, 6.0], 4)
+    [6.0, 6.0, 3.0, 1.5, 4.5, 4.5]
     """
     seen = curve[:step]
-    last, three, early = seen[-1], seen[-3:], seen[: max(1, step // 2)]
-    middle = sum(three) / len(three)
-    wobble = math.sqrt(sum((value - middle) ** 2 for value in three) / len(three))
-    return [last, last - seen[(step - 1) // 2], middle, wobble, max(seen), sum(seen) / step, sum(early) / len(early)]
+    parts = (seen, seen[: max(1, step // 2)], seen[step // 2 :], seen[-((step + 2) // 3) :])
+    return [seen[-1], max(seen), *(sum(part) / len(part) for part in parts)]
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Standardised columns: the shape's, then (``wide``) the features', their squares and products with the last value."""
+    """Standardised columns: the shape's, then (``wide``) the features' and their squares."""
 
     middle: Any
     scale: Any
@@ -102,7 +99,7 @@ class _Columns:
             return z[:, : self.shapes]
         if count > FEW:
             return np.concatenate([z[:, : self.shapes], facts * math.sqrt(FEW / count)], axis=1)
-        return np.concatenate([z, facts * facts, z[:, :1] * facts], axis=1)
+        return np.concatenate([z, facts * facts], axis=1)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 DRAWS = 2000
 """Simulated studies that set the reach."""
-TOP = 1.0
+TOP = 2.0
 """Logarithm of how much more the best curve weighs than the worst."""
 LOWEST = 0.3
 """The reach is never less, however little a simulated study loses."""
@@ -42,15 +42,15 @@ class Reach:
 
     .. math:: \hat y_s \mid y = a_s + b_s (y - \bar y) + \sigma_s e_s
 
-    by weighted least squares of held-out predictions on finals, the best curve weighing :math:`e` times the worst. A candidate is
+    by weighted least squares of held-out predictions on finals, the best curve weighing :math:`e^2` times the worst. A candidate is
     stopped when the final :math:`y^* + tolerance` it would need is implausible,
 
     .. math:: \hat y_s < a_s + b_s (y^* + tolerance - \bar y) - r \, k_s \, \sigma_s
 
     with k the lateness of the check and r the reach: the least that keeps the share of simulated studies that lose their best below
-    the risk. Each simulated study draws its best final and the best one before it from a normal distribution fitted to the upper half
-    of the finals, the place of the best at random, and the errors at all checks together from those of a recorded curve, stretched
-    by a draw of Student's t for the few curves there are.
+    the risk. Each simulated study draws its two best finals and the best one before them from a normal distribution fitted to the upper
+    half of the finals, the place of the best at random, and the errors at all checks together from those of a recorded curve, stretched
+    by a draw of Student's t for the few curves there are. A best that the second best comes near is no loss.
 
     Args:
         centre: the weighted mean of the finals.
@@ -112,26 +112,31 @@ class Reach:
         import numpy as np
 
         draw = np.random.Generator(np.random.PCG64(seed))
-        best, before, place = _best_and_before(draw, finals, plan.trials)
+        best, second, before, place = _simulated(draw, finals, plan.trials)
         freedom = max(3.0, self.count - 2)
         stretch = np.sqrt(freedom / draw.chisquare(freedom, DRAWS))
         drawn = errors[draw.choice(len(errors), DRAWS, p=weights)] * stretch[:, None]
         ahead = best - before - tolerance
         lead = self.slope * ahead[:, None] / (self.spread * self._widening(best)[:, None])
         needed = ((-drawn - lead) / plan.lateness).max(axis=1)
-        harmless = (ahead <= 0) | (place < plan.warmup) | (draw.random(DRAWS) < plan.share)
+        harmless = (best - second <= tolerance) | (place < plan.warmup) | (draw.random(DRAWS) < plan.share)
         return max(LOWEST, float(np.quantile(np.where(harmless, LOWEST, needed), 1 - plan.risk)))
 
 
-def _best_and_before(draw: Any, finals: Any, trials: int) -> tuple[Any, Any, Any]:
-    """Of simulated studies: the best final, the best of those before it, and its place."""
+def _simulated(draw: Any, finals: Any, trials: int) -> tuple[Any, Any, Any, Any]:
+    """Of simulated studies: the best final, the second best, the best of those before the best, and the place of the best.
+
+    Order statistics of uniform draws, taken through the normal distribution fitted to the upper half of the finals.
+    """
     import numpy as np
     from scipy.special import ndtri
 
     middle = float(np.median(finals))
-    upper = finals[finals >= middle]
-    width = math.sqrt(float(np.square(upper - middle).mean()))
+    width = math.sqrt(float(np.square(finals[finals >= middle] - middle).mean()))
     place = draw.integers(0, trials, DRAWS)
     top = draw.random(DRAWS) ** (1 / trials)
-    under = top * draw.random(DRAWS) ** (1 / np.maximum(place, 1))
-    return middle + width * ndtri(top), middle + width * ndtri(np.maximum(under, 1e-9)), place
+    second = top * draw.random(DRAWS) ** (1 / max(1, trials - 1))
+    third = second * draw.random(DRAWS) ** (1 / np.maximum(place - 1, 1))
+    before = np.where(draw.random(DRAWS) < place / max(1, trials - 1), second, third)
+    best, next_best, earlier = (middle + width * ndtri(np.clip(level, 1e-9, 1 - 1e-12)) for level in (top, second, before))
+    return best, next_best, earlier, place

@@ -25,13 +25,13 @@ def draw(study: StoppingStudy, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.5, 5), layout="constrained")
+        figure = Figure(figsize=(8, 4.4 + 0.12 * len(study.summaries)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         for number, found in enumerate(study.summaries):
             _stopper(axes, number, found)
         _lines(axes, study)
-        figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
         figure.suptitle(f"{study.curves.name}: {len(study.curves)} curves of {study.curves.budget} steps, {_workers(study)}", fontsize=11)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
