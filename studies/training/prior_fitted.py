@@ -9,6 +9,7 @@ the same weights, or at once with ``--finish``. ``--rows`` and ``--steps`` make 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     network, losses = train(setting, checkpoint=checkpoint, save_every=options.save_every, until=0 if options.finish else None)
     save_network(network, out)
     card = {
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
         **setting,
         "steps_done": len(losses),
         "parameters": sum(value.numel() for value in network.parameters()),
