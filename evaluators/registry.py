@@ -8,7 +8,7 @@ from typing import Any
 from ..search_space.choices import Domain
 from ..search_space.registry import Registry
 
-_MODULES = ("trainer", "instant", "recorded", "proxy", "distill", "sharing.evaluator", "sharing.inherit", "rejection")
+_MODULES = ("trainer", "instant", "recorded", "proxy", "distill", "sharing.evaluator", "sharing.inherit", "rejection", "warm_start")
 EVALUATORS = Registry("evaluator", tuple(f"archwright.evaluators.{module}" for module in _MODULES))
 
 

@@ -24,6 +24,7 @@ from .warm_start import START, Starter, starter
 
 Measure = Callable[[Architecture], dict[str, float]]
 PROBES = 5
+TRAINERS = ("train", "ghn2-warm-start")
 
 
 @dataclass
@@ -178,14 +179,14 @@ def _evaluator(config: StudyConfig, has_task: bool, modules: _Modules) -> Entry:
 
     entry = _entry(EVALUATORS, config.evaluator, modules)
     _check_keywords("evaluator", entry, config.evaluator.params, 1)
-    if entry.name in ("train", "proxy") and not has_task:
+    if entry.name in (*TRAINERS, "proxy") and not has_task:
         raise ConfigError(f'The evaluator "{entry.name}" needs a task; give one, such as "task: digits" (archwright list tasks).')
     return entry
 
 
 def _starter(config: StudyConfig, evaluator: Entry, task: Any) -> Starter | None:
     """What writes each candidate's initial weights, where the trainer is given a hypernetwork to start from."""
-    file = config.evaluator.params.get("start") if evaluator.name == "train" else None
+    file = config.evaluator.params.get("start") if evaluator.name in TRAINERS else None
     return None if file is None else starter(file, task, config.seed)
 
 

@@ -105,11 +105,12 @@ def test_weights_of_another_network_are_refused(hyper, tmp_path):
         list(train(job(tmp_path / "trial", other), start="nothing.safetensors"))
 
 
-def test_a_study_predicts_the_start_of_every_candidate(hyper, tmp_path):
+@pytest.mark.parametrize("name", ["train", "ghn2-warm-start"])
+def test_a_study_predicts_the_start_of_every_candidate(hyper, tmp_path, name):
     fields = {
         "space": "test-hypernetwork-stacks",
         "task": DIGITS,
-        "evaluator": {"name": "train", "start": str(hyper), "batch_size": 256},
+        "evaluator": {"name": name, "start": str(hyper), **({"batch_size": 256} if name == "train" else {"recipe": {"batch_size": 256}})},
         "controller": "random",
         "trials": 2,
         "epochs": 1,
