@@ -55,8 +55,8 @@ class GatedSweeps(nn.Module):
 
 def _mlp(d: int) -> nn.Sequential:
     """Two layers that keep the scale of what they read, so that messages count from the start."""
-    made = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d))
-    for linear in (made[0], made[2]):
+    first, last = nn.Linear(d, d), nn.Linear(d, d)
+    for linear in (first, last):
         nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
         nn.init.zeros_(linear.bias)
-    return made
+    return nn.Sequential(first, nn.ReLU(), last)

@@ -42,8 +42,7 @@ class Vocabulary:
                 tensors.add(f"{slot.local}|{slot.kind}")
                 channels.update(slot.sizes[:2])
                 kernels.update(slot.sizes[2:])
-        names = (tuple(sorted(table)) for table in (blocks, traits, tensors))
-        return cls(*names, channels=tuple(sorted(channels)), kernels=tuple(sorted(kernels)))
+        return cls(tuple(sorted(blocks)), tuple(sorted(traits)), tuple(sorted(tensors)), tuple(sorted(channels)), tuple(sorted(kernels)))
 
     def joined(self, other: Vocabulary) -> Vocabulary:
         """What either knows."""
