@@ -67,7 +67,7 @@ def test_gaps_resets_constant_and_diverged_curves_do_no_harm(name):
         Observation((0.3, 0.2, -math.inf, math.nan, math.nan, math.nan), history[2].features, math.nan),
         Observation((-1e6,) * 12, {}, -1e6),
     ]
-    assert _error(name, damaged, asked, 6) < 2.5 * _error(name, history, asked, 6) + 0.01
+    assert _error(name, damaged, asked, 6) < 2.5 * _error(name, history, asked, 6) + 0.05
     told = _fitted(name, damaged).predict(Observation((0.5, math.nan, 0.6, 0.62, -math.inf, 0.63), asked[0].features))
     assert 0.4 < told.mean < 1.2
     assert 0 < told.spread < 1e3

@@ -13,7 +13,7 @@ from archwright.predictors.curves.ensemble import CurveEnsemble
 from archwright.predictors.curves.lesson import Lesson, lesson_of, readable
 from archwright.predictors.curves.linear import linear_rule
 from archwright.predictors.curves.parametric import extrapolated, family
-from archwright.predictors.curves.statistics import described, levels, shapes
+from archwright.predictors.curves.statistics import described, described_fully, levels, records
 from archwright.search_space.errors import ConfigError, RegistryError
 from archwright.search_space.protocols import Observation
 
@@ -57,22 +57,40 @@ def test_columns_are_standardised_and_what_is_unknown_is_the_median():
     assert np.isfinite(Columns.of(inputs)(np.array([[1e300, -1e300, math.inf]]))).all()
 
 
+def test_emphasised_columns_weigh_more_but_many_of_them_no_more_than_a_few():
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(size=(50, 5)), rng.normal(size=(50, 103))
+    assert np.allclose(Columns.of(few, emphasised=2)(few).std(axis=0), [1, 1, 1, 2, 2])
+    assert np.square(Columns.of(many, emphasised=100)(many)[:, 3:]).mean(axis=0).sum() == pytest.approx(16)
+
+
 def test_the_closed_form_leaves_one_out():
     """The held-out prediction of a curve is that of a rule learned without it, at one penalty and with the same columns."""
     lesson = _lesson(20)
-    held = linear_rule(lesson, described, penalties=(1.0,)).held_out
-    inputs = Columns.of(described(lesson.curves, lesson.features))(described(lesson.curves, lesson.features))
+    rule = linear_rule(lesson, described, 2, penalties=(1.0,))
+    inputs = rule.columns(described(lesson.curves, lesson.features))
     wide, penalty = np.hstack([np.ones((20, 1)), inputs]), np.diag([0.0] + [20 / 100] * inputs.shape[1])
     for out in range(20):
         rest = np.arange(20) != out
-        weights = np.linalg.solve(wide[rest].T @ wide[rest] + penalty, wide[rest].T @ lesson.targets[rest])
-        assert held[out] == pytest.approx(lesson.last[out] + wide[out] @ weights, abs=1e-8)
+        to_gain, to_end = (
+            wide[out] @ np.linalg.solve(wide[rest].T @ wide[rest] + penalty, wide[rest].T @ targets[rest])
+            for targets in (lesson.targets, lesson.finals)
+        )
+        expected = rule.held * (lesson.last[out] + to_gain) + (1 - rule.held) * to_end
+        assert rule.held_out[out] == pytest.approx(expected, abs=1e-8)
 
 
 def test_a_linear_rule_finds_a_linear_law():
     lesson, others = _lesson(100, noise=0.0), _lesson(50, seed=1, noise=0.0)
     rule = linear_rule(lesson, lambda curves, features: np.hstack([curves, features]))
     assert np.abs(rule(others.curves, others.features) - others.finals).max() < 0.05
+
+
+def test_finals_that_nothing_tells_are_expected_at_their_mean():
+    rng = np.random.default_rng(0)
+    lesson = Lesson(rng.normal(size=(80, 4)), np.empty((80, 0)), 0.1 * rng.normal(size=80), (), 10, 0)
+    rule = linear_rule(lesson, described)
+    assert np.abs(rule(rng.normal(size=(20, 4)), np.empty((20, 0)))).max() < 0.15
 
 
 @pytest.mark.parametrize("count", [3, 12, 60])
@@ -110,15 +128,23 @@ def test_a_reset_hardly_bends_a_shape():
     assert bent == pytest.approx(straight, abs=0.01)
 
 
-def test_levels_and_shapes_by_hand():
+def test_levels_and_records_by_hand():
     curves = np.array([[0.1, 0.4, 0.2, 0.6, 0.5]])
-    assert levels(curves)[0] == pytest.approx([0.5, 0.55, 0.425, 0.36, 0.5, 0.4, 0.6, 0.1])
-    rise, slope, rough, scatter = shapes(curves)[0]
-    assert rise == pytest.approx(0.3)
-    assert slope > 0
-    assert rough == pytest.approx(math.log(0.25), abs=1e-4)
-    assert np.isfinite(shapes(curves[:, :1])).all()
-    assert shapes(np.full((1, 6), 0.5))[0, 3] == pytest.approx(math.log(1e-6), abs=1e-3)
+    assert levels(curves)[0] == pytest.approx([0.5, 0.55, 0.55])
+    assert records(curves)[0] == pytest.approx([0.1, 0.4, 0.6])
+    assert levels(curves[:, :1]).tolist() == [[0.1, 0.1]]
+    assert records(curves[:, :1]).tolist() == [[0.1] * 3]
+    assert levels(np.ones((2, 40))).shape == (2, 5)
+    assert described(curves, np.array([[7.0]]))[0, -1] == 7.0
+    means, tops = [0.5, 0.55, 0.425, 0.36], [0.6, 0.55, 0.5, 0.36]
+    assert described_fully(curves, np.array([[7.0]]))[0] == pytest.approx([*means, *tops, 0.1, 0.1, 0.4, 0.6, 7.0])
+
+
+def test_a_spike_down_hardly_moves_the_levels():
+    curve = np.linspace(0.3, 0.6, 20)[None, :]
+    spiked = curve.copy()
+    spiked[0, 17] = 0.1
+    assert np.abs(levels(spiked) - levels(curve)).max() < 0.02
 
 
 def test_the_ensemble_leans_to_the_member_that_errs_less_and_says_what_it_would_have_said():

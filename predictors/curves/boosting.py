@@ -12,8 +12,8 @@ from ...search_space.seeds import derive_seed
 from ..registry import check_knobs, predictor
 from .base import CurvePredictor
 from .lesson import Lesson, within
-from .linear import LinearRule
-from .ridge import described_rule
+from .linear import Blend
+from .ridge import ridge_rule
 from .statistics import described
 
 KNOBS: dict[str, Domain] = {
@@ -29,20 +29,20 @@ KNOBS: dict[str, Domain] = {
 class _BoostedRule:
     """The mean of the trees of all folds, on top of the linear rule."""
 
-    linear: LinearRule
+    linear: Blend
     boosters: tuple[Any, ...]
     unit: float
     held_out: Any
 
     def __call__(self, curves: Any, features: Any) -> Any:
-        inputs = self.linear.columns(described(curves, features))
+        inputs = self.linear.rules[0].columns(described(curves, features))
         rest = np.mean([booster.predict(inputs) for booster in self.boosters], axis=0)
         return self.linear(curves, features) + self.unit * rest
 
 
 @predictor("curve-boosting", knobs=KNOBS, paper="Greedy Function Approximation: A Gradient Boosting Machine (2001)")
 class CurveBoosting(CurvePredictor):
-    """Gradient-boosted trees on what ridge regression leaves over; inputs are levels and shapes of the curve, and the features.
+    """Gradient-boosted trees on what ridge regression leaves over; inputs are levels and records of the curve, and the features.
 
     Trees cannot extend a line, so the line is not left to them: they are fitted to the leave-one-out errors of ``curve-ridge``. The
     trees of all folds of the cross-validation are kept and averaged, and no further fit on all rows is made.
@@ -65,8 +65,8 @@ class CurveBoosting(CurvePredictor):
     def learned(self, lesson: Lesson) -> _BoostedRule:
         import sklearn
 
-        linear = described_rule(lesson)
-        inputs = linear.columns(described(lesson.curves, lesson.features))
+        linear = ridge_rule(lesson)
+        inputs = linear.rules[0].columns(described(lesson.curves, lesson.features))
         errors = within(lesson.finals - linear.held_out)
         unit, folds = float(errors.std()) or 1.0, lesson.folds(self.folds)
         rest, boosters = np.empty_like(errors), []

@@ -9,6 +9,9 @@ import numpy as np
 
 from .lesson import FAR
 
+EMPHASIS, MOST = 2.0, 16.0
+"""Deviation of an emphasised column, and the most that all their variances add up to."""
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -21,8 +24,11 @@ class Columns:
     scale: Any
 
     @classmethod
-    def of(cls, inputs: Any) -> Columns:
-        """Learned from the rows of ``inputs`` [n, p]; what is not finite is unknown."""
+    def of(cls, inputs: Any, emphasised: int = 0) -> Columns:
+        """Learned from the rows of ``inputs`` [n, p]; what is not finite is unknown.
+
+        The last ``emphasised`` columns get the deviation ``EMPHASIS``, or less where they are many.
+        """
         known = np.where(np.isfinite(inputs), inputs, np.nan)
         known[:, np.isnan(known).all(axis=0)] = 0.0
         middle = np.nanmedian(known, axis=0)
@@ -33,9 +39,12 @@ class Columns:
         clipped = np.clip(filled, low, high)
         mean, deviation = clipped.mean(axis=0), clipped.std(axis=0)
         varied = deviation > 1e-9 * np.maximum(1e-3, np.abs(mean))
-        return cls(middle, low, high, mean, np.where(varied, deviation, np.inf))
+        scale = np.where(varied, deviation, np.inf)
+        if emphasised:
+            scale[-emphasised:] /= min(EMPHASIS, (MOST / emphasised) ** 0.5)
+        return cls(middle, low, high, mean, scale)
 
     def __call__(self, inputs: Any) -> Any:
-        """[m, p] with mean zero and deviation one over the training rows; further than those reached, inputs are cut off."""
+        """[m, p] with mean zero and deviation one (or the emphasis) over the training rows; inputs far beyond those are cut off."""
         filled = np.where(np.isfinite(inputs), inputs, self.middle)
         return (np.clip(filled, self.low, self.high) - self.mean) / self.scale

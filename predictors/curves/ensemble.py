@@ -49,7 +49,7 @@ class CurveEnsemble(CurvePredictor):
         ConfigError: there is no member, or one that is no predictor from curves.
     """
 
-    def __init__(self, *, seed: int, members: Sequence[str] = MEMBERS, sharpness: float = 4.0, min_trials: int = 4) -> None:
+    def __init__(self, *, seed: int, members: Sequence[str] = MEMBERS, sharpness: float = 6.0, min_trials: int = 4) -> None:
         check_knobs("predictor", "curve-ensemble", {"sharpness": sharpness, "min_trials": min_trials}, KNOBS)
         super().__init__(seed, min_trials)
         self.sharpness = sharpness
@@ -75,7 +75,5 @@ def _member(name: str, seed: int) -> CurvePredictor:
 
 def _weights(squares: Any, sharpness: float) -> Any:
     best = squares.min()
-    if best <= 0:
-        return (squares <= 0) / np.sum(squares <= 0)
-    weights = (best / squares) ** sharpness
+    weights = (best / squares) ** sharpness if best > 0 else (squares <= 0).astype(float)
     return weights / weights.sum()

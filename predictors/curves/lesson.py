@@ -105,8 +105,8 @@ def feature_rows(features: Sequence[Mapping[str, float]], names: Sequence[str]) 
     return np.array(rows, dtype=float).reshape(len(rows), len(names))
 
 
-def within(values: Any) -> Any:
-    """``values`` [n], none further than ``FAR`` interquartile ranges beyond the quartiles."""
+def within(values: Any, far: float = FAR) -> Any:
+    """``values`` [n], none further than ``far`` interquartile ranges beyond the quartiles."""
     low, high = np.quantile(values, [0.25, 0.75])
-    reach = FAR * (high - low)
+    reach = far * (high - low)
     return np.clip(values, low - reach, high + reach) if reach > 0 else values

@@ -6,17 +6,20 @@ from ...search_space.choices import Domain, Integer
 from ..registry import check_knobs, predictor
 from .base import CurvePredictor
 from .lesson import Lesson
-from .linear import LinearRule, linear_rule
-from .statistics import described
+from .linear import Blend, linear_rule
+from .statistics import described, described_fully
+
+LONG = 8
 
 KNOBS: dict[str, Domain] = {"min_trials": Integer(3, 100)}
 
 
 @predictor("curve-ridge", knobs=KNOBS)
 class CurveRidge(CurvePredictor):
-    """What is still to be gained, linear in levels and shapes of the curve and in the candidate's features.
+    """The final value, linear in statistics of the curve and in the candidate's features.
 
-    Penalties are averaged by their leave-one-out errors, which also give the spread; all in closed form.
+    Two descriptions of a curve, a short and a long one, and several penalties are averaged by their leave-one-out errors, which also
+    give the spread; all in closed form.
 
     Args:
         seed: not used.
@@ -27,12 +30,18 @@ class CurveRidge(CurvePredictor):
         check_knobs("predictor", "curve-ridge", {"min_trials": min_trials}, KNOBS)
         super().__init__(seed, min_trials)
 
-    def learned(self, lesson: Lesson) -> LinearRule:
-        return described_rule(lesson)
+    def learned(self, lesson: Lesson) -> Blend:
+        return ridge_rule(lesson)
 
 
-def described_rule(lesson: Lesson) -> LinearRule:
-    """The linear rule on levels, shapes and features; a lesson that several members learn from has it once."""
-    if described not in lesson.shared:
-        lesson.shared[described] = linear_rule(lesson, described)
-    return lesson.shared[described]
+def ridge_rule(lesson: Lesson) -> Blend:
+    """The blend of linear rules on both descriptions; a lesson that several members learn from has it once.
+
+    Of a curve shorter than ``LONG`` the long description only says the short one over again.
+    """
+    if ridge_rule not in lesson.shared:
+        features = lesson.features.shape[1]
+        descriptions = (described, described_fully) if lesson.step >= LONG else (described,)
+        rules = tuple(linear_rule(lesson, describe, features) for describe in descriptions)
+        lesson.shared[ridge_rule] = Blend.of(rules, lesson)
+    return lesson.shared[ridge_rule]

@@ -1,4 +1,4 @@
-"""A learning curve in a dozen numbers."""
+"""A learning curve in a handful of numbers that spikes hardly move."""
 
 from __future__ import annotations
 
@@ -6,32 +6,39 @@ from typing import Any
 
 import numpy as np
 
-QUIET = 1e-6
-"""Added to roughnesses, so that a curve without any has a logarithm."""
+WINDOWS = (4, 8, 16, 32)
 
 
 def levels(curves: Any) -> Any:
-    """[m, k] how high ``curves`` [m, s] stand: means of the last 1, 2, 4, ... s values, medians of 3, 5, 9, 15, the best, the first."""
-    length = curves.shape[1]
-    spans = [2**power for power in range(length.bit_length()) if 2**power < length]
-    columns = [curves[:, -span:].mean(axis=1) for span in (*spans, length)]
-    columns += [np.median(curves[:, -span:], axis=1) for span in (3, 5, 9, 15) if span <= length]
-    return np.stack([*columns, curves.max(axis=1), curves[:, 0]], axis=1)
+    """[m, k] how high ``curves`` [m, s] stand: the last value, and the mean of the better half of the last 4, 8, 16 and 32.
+
+    Validation scores are noisy to one side: a step that is too long costs much and none gains much. Windows that hold another whole
+    are left out.
+    """
+    length, columns = curves.shape[1], [curves[:, -1]]
+    for window in WINDOWS:
+        if window == WINDOWS[0] or window // 2 < length:
+            late = np.sort(curves[:, -window:], axis=1)
+            columns.append(late[:, -max(1, late.shape[1] // 2) :].mean(axis=1))
+    return np.stack(columns, axis=1)
 
 
-def shapes(curves: Any) -> Any:
-    """[m, 4] how ``curves`` [m, s] move: rise over the second half, slope there on log t, log roughness, log scatter about that slope."""
+def records(curves: Any) -> Any:
+    """[m, 3] the best value within the first quarter, half and three quarters of ``curves`` [m, s]: how fast they rose."""
     length = curves.shape[1]
-    start = length // 2 if length > 3 else 0
-    times = np.log(np.arange(start + 1, length + 1))
-    times, late = times - times.mean(), curves[:, start:]
-    slope = (late @ times) / max(float(times @ times), 1e-12)
-    scatter = (late - late.mean(axis=1, keepdims=True) - slope[:, None] * times).std(axis=1)
-    rough = np.abs(np.diff(curves, axis=1)).mean(axis=1) if length > 1 else np.zeros(len(curves))
-    rise = curves[:, -1] - curves[:, (length - 1) // 2]
-    return np.stack([rise, slope, np.log(rough + QUIET), np.log(scatter + QUIET)], axis=1)
+    best = np.maximum.accumulate(curves, axis=1)
+    return best[:, [max(0, length // 4 - 1), max(0, length // 2 - 1), max(0, length - 1 - length // 4)]]
 
 
 def described(curves: Any, features: Any) -> Any:
-    """[m, k + 4 + p] levels and shapes of ``curves`` [m, s], with the ``features`` [m, p]."""
-    return np.concatenate([levels(curves), shapes(curves), features], axis=1)
+    """[m, k + 3 + p] levels and records of ``curves`` [m, s], then the ``features`` [m, p]."""
+    return np.concatenate([levels(curves), records(curves), features], axis=1)
+
+
+def described_fully(curves: Any, features: Any) -> Any:
+    """[m, k + 3 + p] means of the last 1, 2, 4, ... s values of ``curves`` [m, s] and of the best 1, 2, 3, 5, 8, records, features."""
+    length, best = curves.shape[1], np.sort(curves, axis=1)
+    spans = [2**power for power in range(length.bit_length()) if 2**power < length]
+    means = [curves[:, -span:].mean(axis=1) for span in (*spans, length)]
+    tops = [best[:, -count:].mean(axis=1) for count in (1, 2, 3, 5, 8) if count <= length]
+    return np.concatenate([np.stack([*means, *tops, curves[:, 0]], axis=1), records(curves), features], axis=1)

@@ -16,6 +16,8 @@ from ..registry import check_knobs, predictor
 from .base import CurvePredictor
 from .columns import Columns
 from .lesson import Lesson
+from .linear import Describe
+from .statistics import described
 
 REGRESSORS = ("nu-svr-rbf", "nu-svr-linear", "rf", "ols")
 FEATURES = ("curve", "curve+hp", "all")
@@ -26,8 +28,8 @@ KNOBS: dict[str, Domain] = {
     "features": OneOf(FEATURES),
     "folds": Integer(3, 20),
 }
-RBF = ((1.0, 0.3), (10.0, 0.03), (10.0, 0.3), (100.0, 0.03))
-"""C, and gamma times the number of columns: from nearly flat to nearly linear to bent."""
+RBF = ((3.0, 0.1), (10.0, 0.1), (30.0, 0.03))
+"""C, and gamma times the number of columns (of ten, where there are more): from bent to nearly linear."""
 ENOUGH = 120
 """Curves from which settings are chosen; with more, some of them are drawn."""
 WIDE = 200
@@ -39,7 +41,8 @@ class CurveSVR(CurvePredictor):
     """Final score from the curve so far and the candidate's features: one regressor for every observed length.
 
     With ``y_1 .. y_s`` observed, the regressor of length s maps ``[features, y, y', y'']`` (curve, first and second differences) to
-    the final score. Inputs are standardised; the kernel's C and gamma, and whether features are used, are chosen by cross-validation.
+    the final score. Inputs are standardised; the kernel's C and gamma are chosen by cross-validation, and so is whether the regressor
+    sees the curve without features, or its levels and records (``statistics.described``) with them.
     The regressors of all folds are kept and averaged; none is fitted on all rows.
 
     Departures from the paper: the regressor predicts what is still to be gained, ``y_T - y_s``, so that what it cannot tell shrinks
@@ -71,33 +74,36 @@ class CurveSVR(CurvePredictor):
     def learned(self, lesson: Lesson) -> _Rule:
         import sklearn
 
-        inputs, targets = vectors(lesson.curves, lesson.features), lesson.targets
-        columns, centre, unit = Columns.of(inputs), float(targets.mean()), float(targets.std()) or 1.0
-        rows, scaled = columns(inputs), (targets - centre) / unit
+        targets = lesson.targets
+        centre, unit = float(targets.mean()), float(targets.std()) or 1.0
+        scaled = (targets - centre) / unit
         with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-            setting = self._chosen(lesson, rows, scaled)
+            setting = self._chosen(lesson, scaled)
             folds = lesson.folds(self.folds if len(lesson) < WIDE else min(3, self.folds))
-            expected, regressors = _cross_validated(setting, rows, scaled, folds)
-        return _Rule(columns, setting.start, regressors, centre, unit, lesson.last + centre + unit * expected)
+            expected, regressors = _cross_validated(setting, setting.view(lesson.curves, lesson.features), scaled, folds)
+        return _Rule(setting.view, regressors, centre, unit, lesson.last + centre + unit * expected)
 
     def _uses(self, name: str) -> bool:
         return self.features == "all" or (self.features == "curve+hp" and name.startswith(CHOICE))
 
-    def _chosen(self, lesson: Lesson, inputs: Any, targets: Any) -> _Setting:
+    def _chosen(self, lesson: Lesson, targets: Any) -> _Setting:
         """The setting with the smallest cross-validated error on ``ENOUGH`` curves."""
-        settings = self._settings(lesson, inputs.shape[1])
+        settings = self._settings(lesson)
         if len(settings) == 1:
             return settings[0]
         drawn = sorted(generator(self.seed, "fit", f"rows {lesson.step}").sample(range(len(lesson)), min(ENOUGH, len(lesson))))
-        some, wanted, folds = inputs[drawn], targets[drawn], lesson.rows(drawn).folds(3)
-        errors = [np.square(_cross_validated(setting, some, wanted, folds)[0] - wanted).mean() for setting in settings]
+        wanted, folds = targets[drawn], lesson.rows(drawn).folds(3)
+        seen = {view: view(lesson.curves, lesson.features)[drawn] for view in {setting.view: None for setting in settings}}
+        errors = [np.square(_cross_validated(one, seen[one.view], wanted, folds)[0] - wanted).mean() for one in settings]
         return settings[int(np.argmin(errors))]
 
-    def _settings(self, lesson: Lesson, width: int) -> list[_Setting]:
-        """The candidates of the cross-validation: every regressor's grid, with the features and without."""
+    def _settings(self, lesson: Lesson) -> list[_Setting]:
+        """The candidates of the cross-validation: every regressor's grid, with every view of a candidate."""
         seed = derive_seed(self.seed, "fit", lesson.step) % 2**31
-        starts = sorted({0, len(lesson.names)})
-        return [_Setting(make, start) for start in starts for make in _grid(self.regressor, self.nu, seed, max(1, width - start))]
+        views = [View.of(vectors, lesson), View.of(described, lesson, lesson.features.shape[1])]
+        if lesson.names:
+            views.append(View.of(_alone, lesson))
+        return [_Setting(make, view) for view in views for make in _grid(self.regressor, self.nu, seed, view.width)]
 
 
 def vectors(curves: Any, features: Any) -> Any:
@@ -105,25 +111,43 @@ def vectors(curves: Any, features: Any) -> Any:
     return np.concatenate([features, curves, np.diff(curves, axis=1), np.diff(curves, n=2, axis=1)], axis=1)
 
 
+def _alone(curves: Any, features: Any) -> Any:
+    return vectors(curves, features[:, :0])
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Standardised inputs of a regressor."""
+
+    describe: Describe
+    columns: Columns
+    width: int
+
+    @classmethod
+    def of(cls, describe: Describe, lesson: Lesson, emphasised: int = 0) -> View:
+        inputs = describe(lesson.curves, lesson.features)
+        return cls(describe, Columns.of(inputs, emphasised), inputs.shape[1])
+
+    def __call__(self, curves: Any, features: Any) -> Any:
+        return self.columns(self.describe(curves, features))
+
+
 @dataclass(frozen=True)
 class _Setting:
-    """A regressor and the columns it sees, from ``start`` on: features stand first, the curve last."""
-
     make: Callable[[], Any]
-    start: int
+    view: View
 
 
 @dataclass(frozen=True)
 class _Rule:
-    columns: Columns
-    start: int
+    view: View
     regressors: tuple[Any, ...]
     centre: float
     unit: float
     held_out: Any
 
     def __call__(self, curves: Any, features: Any) -> Any:
-        inputs = self.columns(vectors(curves, features))[:, self.start :]
+        inputs = self.view(curves, features)
         told = np.mean([regressor.predict(inputs) for regressor in self.regressors], axis=0)
         return curves[:, -1] + self.centre + self.unit * told
 
@@ -134,7 +158,7 @@ def _grid(regressor: str, nu: float, seed: int, columns: int) -> list[Callable[[
     from sklearn.svm import NuSVR
 
     if regressor == "nu-svr-rbf":
-        return [lambda c=c, g=g: NuSVR(kernel="rbf", nu=nu, C=c, gamma=g / columns, tol=0.01) for c, g in RBF]  # type: ignore[misc]
+        return [lambda c=c, g=g: NuSVR(kernel="rbf", nu=nu, C=c, gamma=g / min(columns, 10), tol=0.01) for c, g in RBF]  # type: ignore[misc]
     if regressor == "nu-svr-linear":
         return [lambda c=c: NuSVR(kernel="linear", nu=nu, C=c, max_iter=100_000) for c in (0.01, 0.1, 1.0)]  # type: ignore[misc]
     if regressor == "rf":
@@ -147,6 +171,6 @@ def _cross_validated(setting: _Setting, inputs: Any, targets: Any, folds: Any) -
     expected, regressors = np.empty_like(targets), []
     for fold in range(int(folds.max()) + 1):
         held = folds == fold
-        regressors.append(setting.make().fit(inputs[~held, setting.start :], targets[~held]))
-        expected[held] = regressors[-1].predict(inputs[held, setting.start :])
+        regressors.append(setting.make().fit(inputs[~held], targets[~held]))
+        expected[held] = regressors[-1].predict(inputs[held])
     return expected, tuple(regressors)
