@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..search_space.choices import Domain, Integer, Real
 from ..search_space.outcomes import Objective, Outcome, Prediction, Report
-from ..search_space.protocols import Candidate, Verdict
+from ..search_space.protocols import Candidate, Observation, Verdict
+from ..search_space.registry import Entry
 from ..search_space.seeds import derive_seed, generator
 from .features import candidate_features
 from .one_objective import only_objective
-from .predictive_termination import Scale, refit_at
-from .registry import check_knobs, stopper
+from .predictive_termination import Scale, refit_at, trained_from
+from .registry import PREDICTORS, check_knobs, stopper
 from .risk_bounded_finals import ExpectedFinals
+from .risk_bounded_predicted import PredictedFinals
 from .risk_bounded_reach import Plan, Reach
 
 KNOBS: dict[str, Domain] = {
@@ -49,13 +53,31 @@ class _Fit:
 
     count: int
     scale: Scale
-    names: tuple[str, ...]
-    usual: Any
-    finals: ExpectedFinals
+    finals: ExpectedFinals | PredictedFinals
+    table: _Table
     reach: Reach
 
-    def facts(self, features: Mapping[str, float]) -> Any:
-        """The features as a row [p]; an option never chosen is 0, anything else unknown is as usual."""
+    def expected(self, curve: Sequence[float], features: Mapping[str, float], check: int) -> tuple[float, float] | None:
+        """Mean and error of the final expected after ``curve``."""
+        if isinstance(self.finals, PredictedFinals):
+            return self.finals.expected(curve, features)
+        return self.finals.expected(curve, self.table.row(features), check)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Features as rows: an option never chosen is 0, anything else unknown is as usual (the median)."""
+
+    names: tuple[str, ...]
+    usual: tuple[float, ...]
+
+    @classmethod
+    def of(cls, seen: Sequence[Mapping[str, float]]) -> _Table:
+        names = tuple(sorted({name for features in seen for name in features}))
+        known = [[features[name] for features in seen if name in features] for name in names]
+        return cls(names, tuple(0.0 if "=" in name else statistics.median(have) for name, have in zip(names, known, strict=True)))
+
+    def row(self, features: Mapping[str, float]) -> Any:
         import numpy as np
 
         return np.array([features.get(name, usual) for name, usual in zip(self.names, self.usual, strict=True)])
@@ -93,6 +115,7 @@ class RiskBounded:
             (of the incumbent where that is above 1), and 0.75 % of the incumbent of one made small.
         share: of the candidates after the warm-up, those that always run to the end.
         warmup: candidates at the start that always run to the end; by default ``trials // 8``, from 8 to 24.
+        predictor: registered name of another predictor of finals; by default the regressions described above.
     """
 
     def __init__(
@@ -104,14 +127,17 @@ class RiskBounded:
         trials: int,
         risk: float = 0.05,
         tolerance: float | None = None,
-        share: float = 0.01,
+        share: float = 0.005,
         warmup: int | None = None,
+        predictor: str | None = None,
     ) -> None:
         given = {"risk": risk, "tolerance": tolerance, "share": share, "warmup": warmup}
         check_knobs("stopper", "risk-bounded", {name: value for name, value in given.items() if value is not None}, KNOBS)
         self.objective = only_objective("risk-bounded", objectives)
         self.seed, self.budget, self.trials = seed, budget, trials
         self.risk, self.tolerance, self.share = risk, tolerance, share
+        self.predictor = predictor
+        self._entry = None if predictor is None else PREDICTORS[predictor]
         self.warmup = max(8, min(24, trials // 8)) if warmup is None else warmup
         self.steps = checks(budget)
         self._place = {step: check for check, step in enumerate(self.steps)}
@@ -195,8 +221,11 @@ class RiskBounded:
         curve, needed = filled(run.gains, self._scale), self._best + self._tolerated(self._best)
         if curve is None or (self._scale.log and needed >= 0):
             return None
-        mean, error = fit.finals.expected(curve, fit.facts(run.features), check)
-        return _Judged(self._scale.back(Prediction(mean, error)), needed, mean < fit.reach.least(self._scale.forth(needed), check))
+        told = fit.expected(curve, run.features, check)
+        if told is None:
+            return None
+        implausible = told[0] < fit.reach.least(self._scale.forth(needed), check)
+        return _Judged(self._scale.back(Prediction(*told)), needed, implausible)
 
     def _tolerated(self, best: float) -> float:
         return usual_tolerance(self.objective, best) if self.tolerance is None else self.tolerance
@@ -218,19 +247,27 @@ class RiskBounded:
         free = [run.free for run, _ in rows]
         if sum(free) < 6:
             return None
-        names = tuple(sorted({name for run, _ in rows for name in run.features}))
-        facts = np.array([[run.features.get(name, 0.0 if "=" in name else math.nan) for name in names] for run, _ in rows])
-        facts = facts.reshape(len(rows), len(names))
-        usual = np.nanmedian(facts, axis=0) if names else np.zeros(0)
-        curves = np.array([curve[: self.steps[-1]] for _, curve in rows])
-        finals = np.array([scale.forth(run.final) for run, _ in rows if run.final is not None])
-        learned = ExpectedFinals.fitted(curves, np.where(np.isnan(facts), usual, facts), finals, self.steps)
+        table = _Table.of([run.features for run, _ in rows])
+        learned = self._regressed(rows, table) if self._entry is None else self._predicted(rows, self._entry)
         lateness = 1 + LATE * np.array(self.steps) / self.budget
         plan = Plan(self.trials, self.warmup, self.share, self.risk, lateness)
         best = max(run.final for run in runs if run.final is not None)
         tolerance = scale.forth(min(best + self._tolerated(best), best / 2 if scale.log else math.inf)) - scale.forth(best)
         reach = Reach.fitted(learned.held_out[free], learned.finals[free], tolerance, plan, derive_seed(self.seed, "fit", count))
-        return _Fit(count, scale, names, usual.tolist(), learned, reach)
+        return _Fit(count, scale, learned, table, reach)
+
+    def _regressed(self, rows: _Rows, table: _Table) -> ExpectedFinals:
+        import numpy as np
+
+        curves = np.array([curve[: self.steps[-1]] for _, curve in rows])
+        facts = np.array([table.row(run.features) for run, _ in rows]).reshape(len(rows), len(table.names))
+        finals = np.array([self._scale.forth(run.final) for run, _ in rows if run.final is not None])
+        return ExpectedFinals.fitted(curves, facts, finals, self.steps)
+
+    def _predicted(self, rows: _Rows, entry: Entry) -> PredictedFinals:
+        make = partial(entry.obj, seed=self.seed, **trained_from(entry.name, self.warmup * 2 // 3))
+        seen = [Observation(tuple(curve), run.features, self._scale.forth(run.final)) for run, curve in rows if run.final is not None]
+        return PredictedFinals.fitted(make, seen, self.steps)
 
     def _reason(self, judged: _Judged, step: int) -> str:
         shown = f"{self.objective.gain(judged.predicted.mean):.4g} +- {judged.predicted.spread:.2g}"
@@ -238,6 +275,9 @@ class RiskBounded:
             f"{self.objective.metric} is predicted at {shown} after step {step}, which one that ends at "
             f"{self.objective.gain(judged.needed):.4g} would hardly be; stopped at a stated risk of {self.risk:g} over the study."
         )
+
+
+_Rows = Sequence[tuple[_Run, list[float]]]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ DRAWS = 2000
 """Simulated studies that set the reach."""
 TOP = 2.0
 """Logarithm of how much more the best curve weighs than the worst."""
+SMOOTH = 0.5
+"""Standard deviation, in spreads, of the noise that fills the gaps between recorded errors."""
 LOWEST = 0.3
 """The reach is never less, however little a simulated study loses."""
 
@@ -49,8 +51,8 @@ class Reach:
 
     with k the lateness of the check and r the reach: the least that keeps the share of simulated studies that lose their best below
     the risk. Each simulated study draws its two best finals and the best one before them from a normal distribution fitted to the upper
-    half of the finals, the place of the best at random, and the errors at all checks together from those of a recorded curve, stretched
-    by a draw of Student's t for the few curves there are. A best that the second best comes near is no loss.
+    half of the finals, the place of the best at random, and the errors at all checks together from those of a recorded curve, smoothed, and
+    stretched by a draw of Student's t for the few curves there are. A best that the second best comes near is no loss.
 
     Args:
         centre: the weighted mean of the finals.
@@ -115,7 +117,8 @@ class Reach:
         best, second, before, place = _simulated(draw, finals, plan.trials)
         freedom = max(3.0, self.count - 2)
         stretch = np.sqrt(freedom / draw.chisquare(freedom, DRAWS))
-        drawn = errors[draw.choice(len(errors), DRAWS, p=weights)] * stretch[:, None]
+        rows = errors[draw.choice(len(errors), DRAWS, p=weights)]
+        drawn = (rows + SMOOTH * draw.standard_normal((DRAWS, 1))) * (stretch / math.hypot(1, SMOOTH))[:, None]
         ahead = best - before - tolerance
         lead = self.slope * ahead[:, None] / (self.spread * self._widening(best)[:, None])
         needed = ((-drawn - lead) / plan.lateness).max(axis=1)
@@ -136,7 +139,7 @@ def _simulated(draw: Any, finals: Any, trials: int) -> tuple[Any, Any, Any, Any]
     place = draw.integers(0, trials, DRAWS)
     top = draw.random(DRAWS) ** (1 / trials)
     second = top * draw.random(DRAWS) ** (1 / max(1, trials - 1))
-    third = second * draw.random(DRAWS) ** (1 / np.maximum(place - 1, 1))
+    third = second * draw.random(DRAWS) ** (1 / np.maximum(place, 1))
     before = np.where(draw.random(DRAWS) < place / max(1, trials - 1), second, third)
     best, next_best, earlier = (middle + width * ndtri(np.clip(level, 1e-9, 1 - 1e-12)) for level in (top, second, before))
     return best, next_best, earlier, place

@@ -25,6 +25,7 @@ from ..search_space.seeds import generator
 from .journal import Event, Journal, Memory, read_journal
 from .ledger import RANDOM_AFTER, Ledger, Trial
 from .parts import Parts, line_in
+from .stopper_audit import write_audit
 from .warm_start import START
 
 ARCHITECTURE = "architecture.json"
@@ -231,6 +232,8 @@ class Study:
         metrics = {**trial.known, **trial.metrics}
         outcome = Outcome(status, metrics, trial.step, round(trial.seconds, 6), trial.predicted, reason)
         self._say({"event": "told", "n": trial.number, "outcome": outcome.to_json()})
+        if self.folder is not None:
+            write_audit(self.folder, self.parts.stopper)
         self._tell_twins()
 
     def _tell_twins(self) -> None:

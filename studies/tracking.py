@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..search_space.errors import StudyError
+from .stopper_audit import read_audit
 
 STUDY, TRIAL, ROLE, STATUS, DIGEST, FOLDER, TESTED = (
     f"archwright.{name}" for name in ("study", "trial", "role", "status", "digest", "folder", "tested")
@@ -132,6 +133,8 @@ class MlflowTracker:
         self._put(None)
         self._thread.join()
         if self._error is None:
+            audit = [(f"stopping.{name}", value, 0) for name, value in read_audit(self._folder).items()]
+            _log(self._client, self._parent, metrics=audit)
             self._client.set_terminated(self._parent, "FINISHED" if self._ended else "KILLED")
 
     def _put(self, item: tuple[str, int, Mapping[str, Any]] | None) -> None:

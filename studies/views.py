@@ -17,6 +17,7 @@ from .lock import is_running
 from .query import TrialRow
 from .records import all_studies, chosen_trial, find_study, trial_history
 from .result import StudyResult
+from .stopper_audit import in_words, read_audit
 from .study import read_ledger
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -37,7 +38,7 @@ def _status(folder: Path) -> dict[str, Any]:
     if best and best[0].outcome:
         row |= {"best_trial": best[0].number}
         row |= {f"best_{o.metric}": best[0].outcome.metrics.get(o.metric) for o in ledger.objectives}
-    return row | {"reason": ledger.ended or "", "folder": str(folder)}
+    return row | {"stopping": read_audit(folder), "reason": ledger.ended or "", "folder": str(folder)}
 
 
 def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -52,8 +53,9 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
         number = f" (trial {row['best_trial']})" if "best_trial" in row else ""
         counts = [str(row[key]) for key in ("completed", "stopped", "failed", "infeasible", "duplicate")]
         table.add_row(row["study"], row["state"], f"{row['trials']}/{row['wanted']}", *counts, best + number)
-        if row["reason"]:
-            table.caption = row["reason"]
+        words = "\n".join(text for text in (row["reason"], in_words(row["stopping"])) if text)
+        if words and (row["reason"] or len(rows) == 1):
+            table.caption = words
     return table
 
 

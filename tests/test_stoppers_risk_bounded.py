@@ -11,7 +11,7 @@ from archwright.predictors.predictive_termination import Scale
 from archwright.predictors.risk_bounded import RiskBounded, checks, filled, usual_tolerance
 from archwright.predictors.risk_bounded_finals import ExpectedFinals
 from archwright.predictors.risk_bounded_reach import LOWEST, Plan, Reach
-from archwright.search_space.errors import ConfigError
+from archwright.search_space.errors import ConfigError, RegistryError
 from archwright.search_space.outcomes import Objective, Outcome
 from archwright.testing import check_stopper
 from archwright.testing.predictors import made_up_curves
@@ -175,8 +175,7 @@ def test_the_reach_knows_how_often_a_best_looks_bad():
         earlier = ranked[-1 - draw.permutation(199)[:place] - 1] if place else np.array([-9.0])
         looks = 0.6 * ranked[-1] + 0.5 * draw.standard_normal(3)
         lost.append(any(looks[check] < reach.least(float(earlier.max()), check) for check in range(3)))
-    assert np.mean(lost) <= 0.16
-    assert np.mean(lost) > 0
+    assert 0.02 <= np.mean(lost) <= 0.2
 
 
 def test_the_reach_shrinks_as_the_accepted_risk_grows():
@@ -185,6 +184,19 @@ def test_the_reach_shrinks_as_the_accepted_risk_grows():
     held = 0.6 * finals[:, None] + 0.5 * draw.standard_normal((24, 3))
     reaches = [Reach.fitted(held, finals, 0.0, Plan(200, 24, 0.01, risk, np.ones(3)), 0).reach for risk in (0.01, 0.05, 0.3)]
     assert reaches[0] > reaches[1] > reaches[2] >= LOWEST
+
+
+@pytest.mark.parametrize("predictor", ["last-value-line", "curve-ridge"])
+def test_another_predictor_may_say_what_finals_are_expected(predictor):
+    curves = curves_of(60, steps=12).tolist()
+    found = replay(made("risk-bounded", budget=12, trials=60, predictor=predictor), curves)
+    assert found.spent < 0.8 * 12 * 60
+    assert found.best(curves) >= sorted(curve[-1] for curve in curves)[-3]
+
+
+def test_an_unknown_predictor_is_named():
+    with pytest.raises(RegistryError, match="curve-ridge"):
+        made("risk-bounded", budget=12, predictor="curve-rigde")
 
 
 def test_made_up_curves_of_the_conformance_check_are_survived_by_a_good_candidate():
