@@ -1,10 +1,8 @@
-"""A candidate and its curve as numbers."""
+"""A candidate as numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
 
 from ..search_space.choices import Integer, OneOf, Real
 from ..search_space.protocols import Candidate
@@ -31,18 +29,6 @@ def candidate_features(candidate: Candidate) -> dict[str, float]:
             numeric.setdefault(CHOICE + choice.role, []).append(math.log(choice.value) if logarithmic else float(choice.value))
     features.update({key: sum(values) / len(values) for key, values in numeric.items()})
     return features
-
-
-def curve_features(curve: Sequence[float], step: int) -> list[float]:
-    """``[y_1 .. y_s, y'_2 .. y'_s, y''_3 .. y''_s]``: the curve up to ``step``, first and second differences (3s - 3 numbers, 1 for s = 1).
-
-    >>> curve_features([1.0, 4.0, 9.0, 16.0], 3)
-    [1.0, 4.0, 9.0, 3.0, 5.0, 2.0]
-    """
-    seen = [float(value) for value in curve[:step]]
-    first = [after - before for before, after in pairwise(seen)]
-    second = [after - before for before, after in pairwise(first)]
-    return [*seen, *first, *second]
 
 
 def _tamed(value: float) -> float:

@@ -48,7 +48,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A predicted value with its standard deviation."""
+    """A predicted value with its spread: ``mean +- 1.645 spread`` holds nine values in ten (a standard deviation, if normal)."""
 
     mean: float
     spread: float

@@ -10,6 +10,7 @@ from .linear import Blend, linear_rule
 from .statistics import described, described_fully
 
 LONG = 8
+"""Steps from which on a curve is also described at length."""
 
 KNOBS: dict[str, Domain] = {"min_trials": Integer(3, 100)}
 
@@ -18,8 +19,8 @@ KNOBS: dict[str, Domain] = {"min_trials": Integer(3, 100)}
 class CurveRidge(CurvePredictor):
     """The final value, linear in statistics of the curve and in the candidate's features.
 
-    Two descriptions of a curve, a short and a long one, and several penalties are averaged by their leave-one-out errors, which also
-    give the spread; all in closed form.
+    Two descriptions of a curve, a short and a long one (from 8 steps on; of fewer it says the same again), and several penalties are
+    averaged by their leave-one-out errors, which also give the spread; all in closed form.
 
     Args:
         seed: not used.
@@ -35,10 +36,7 @@ class CurveRidge(CurvePredictor):
 
 
 def ridge_rule(lesson: Lesson) -> Blend:
-    """The blend of linear rules on both descriptions; a lesson that several members learn from has it once.
-
-    Of a curve shorter than ``LONG`` the long description only says the short one over again.
-    """
+    """The blend of linear rules on both descriptions; a lesson that several members learn from has it once."""
     if ridge_rule not in lesson.shared:
         features = lesson.features.shape[1]
         descriptions = (described, described_fully) if lesson.step >= LONG else (described,)
