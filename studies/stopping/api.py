@@ -81,7 +81,7 @@ def study_stopping(
                 bar.advance()
 
             if todo:
-                request = {"setting": asdict(chosen), "stoppers": [runner.label for runner in runners], "plugins": modules}
+                request = {"setting": asdict(chosen), "stoppers": {runner.label: runner.key for runner in runners}, "plugins": modules}
                 spread(todo, request, jobs or usable_cores(), heard)
         found = [store.read(runner) for runner in runners]
     wanted = range(studies)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .result import StoppingStudy
 
-COLUMNS = ("stopper", "studies", "fewer steps", "lost", "95 % interval", "best stopped", "mean loss", "largest", "whole")
+COLUMNS = ("stopper", "studies", "fewer steps", "lost", "95 %", "best stopped", "mean loss", "largest", "whole")
 
 
 def report(study: StoppingStudy) -> Table:
@@ -22,7 +22,7 @@ def report(study: StoppingStudy) -> Table:
     title = f"{study.curves.name}: {chosen.metric} ({chosen.direction}), tolerance {chosen.tolerance:.4g}, stated risk {chosen.risk:g}"
     table = Table(title=title, caption=f"An oracle that trains {WHOLE} candidates whole first would take {study.oracle:.1f}x fewer steps.")
     for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "stopper" else "right", overflow="fold")
+        table.add_column(name, justify="left" if name == "stopper" else "right", no_wrap=name in ("stopper", "95 %"))
     for found in study.summaries:
         low, high = found.loss_interval
         colour = "red" if low > chosen.risk else "green" if high <= chosen.risk else ""

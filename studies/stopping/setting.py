@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +57,9 @@ class Named:
     entry: Entry
     knobs: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """A hash of its knobs and of the code it runs."""
+        """A hash of its knobs and of the code it runs, when first asked for."""
         return fingerprint({"stopper": self.entry.name, "knobs": dict(self.knobs), "sources": sources_of(self.entry.obj)})
 
     def make(self, curves: RecordedCurves, trials: int, seed: int) -> Stopper:
@@ -65,7 +67,7 @@ class Named:
 
 
 def setting(
-    path: str | Path, metric: str | None, direction: str | None, workers: int, tolerance: float | None, risk: float
+    path: str | os.PathLike[str], metric: str | None, direction: str | None, workers: int, tolerance: float | None, risk: float
 ) -> tuple[Setting, RecordedCurves]:
     """The setting with what was left open filled in, and the curves.
 

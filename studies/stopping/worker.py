@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ...search_space.errors import StudyError
 from ...search_space.plugins import load_job_plugins
 from .recorded import load_curves
 from .setting import Replayer, Setting, named
@@ -19,7 +20,11 @@ def replayed(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     load_job_plugins(request["plugins"])
     chosen = Setting(**request["setting"])
     curves = load_curves(chosen.path, chosen.metric, chosen.direction)
-    replayer = Replayer(chosen, curves, [named(text, chosen) for text in request["stoppers"]])
+    stoppers = {text: named(text, chosen) for text in request["stoppers"]}
+    for text, key in request["stoppers"].items():
+        if stoppers[text].key != key:
+            raise StudyError(f'The code of the stopper "{text}" changed after the stopping study had begun; run it again.')
+    replayer = Replayer(chosen, curves, list(stoppers.values()))
     for label, seed in request["tasks"]:
         yield {"stopper": label, "seed": seed, "replay": replayer(label, seed).to_json()}
 
@@ -37,6 +42,8 @@ def main() -> None:
             answers.flush()
     except BrokenPipeError:
         sys.exit(1)
+    except StudyError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
