@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .batch import Batch
 from .registry import proxy
 
-_BOOK = "The Principles of Deep Learning Theory (2021, 2106.10165)"
+BOOK = "The Principles of Deep Learning Theory (2021, 2106.10165)"
 _MATRIX = frozenset({"mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "linear", "convolution", "_convolution"})
 _SUMS = frozenset({"add", "sub", "rsub", "_foreach_add"})
 _SMOOTH = frozenset({"tanh", "sin", "erf"})
@@ -49,7 +49,7 @@ class Shape:
         return math.log(self.ratio / self.optimum) if self.ratio > 0 else -math.inf
 
 
-@proxy("aspect-ratio", paper=_BOOK)
+@proxy("aspect-ratio", paper=BOOK)
 def aspect_ratio(network: nn.Module, batch: Batch) -> float:
     """``r = sum of 1 / n_l`` over the hidden layers on the longest path: near 0 a Gaussian process, from about 1 on chaotic.
 
@@ -59,7 +59,7 @@ def aspect_ratio(network: nn.Module, batch: Batch) -> float:
     return shape_of(network, batch.x).ratio
 
 
-@proxy("aspect-ratio-match", paper=_BOOK)
+@proxy("aspect-ratio-match", paper=BOOK)
 def aspect_ratio_match(network: nn.Module, batch: Batch) -> float:
     """``-|log(r / r*)|``: 0 at the book's optimal ratio :attr:`Shape.optimum`, falling on both sides of it; -inf without hidden layers."""
     return -abs(shape_of(network, batch.x).distance)

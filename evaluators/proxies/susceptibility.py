@@ -8,7 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .aspect_ratio import _BOOK, shape_of
+from ...search_space.choices import Integer
+from .aspect_ratio import BOOK, shape_of
 from .batch import Batch
 from .registry import proxy
 
@@ -16,7 +17,7 @@ STEP = 1e-3
 DRAWS = 8
 
 
-@proxy("chi-parallel", paper=_BOOK)
+@proxy("chi-parallel", paper=BOOK)
 def chi_parallel(network: nn.Module, batch: Batch) -> float:
     """The susceptibility to a change of the input's length per layer, ``(dK_L / dK_0)^(1/L)``; 1 keeps it, below it dies out.
 
@@ -25,7 +26,7 @@ def chi_parallel(network: nn.Module, batch: Batch) -> float:
     return susceptibilities(network, batch.x)[0]
 
 
-@proxy("chi-perpendicular", paper=_BOOK)
+@proxy("chi-perpendicular", paper=BOOK)
 def chi_perpendicular(network: nn.Module, batch: Batch) -> float:
     """The susceptibility to a change across the input per layer; above 1 near inputs are driven apart, below 1 together.
 
@@ -64,13 +65,13 @@ def susceptibilities(network: nn.Module, x: Tensor) -> tuple[float, float]:
     return float(grown.abs()) ** (1 / depth), float(apart) ** (1 / depth)
 
 
-@proxy("four-point-vertex", paper=_BOOK)
-def four_point_vertex(network: nn.Module, batch: Batch) -> float:
-    """How much the size of the output differs between initialisations beyond what independent values would, from 8 drawn anew.
+@proxy("four-point-vertex", knobs={"n_init": Integer(2, 32)}, paper=BOOK)
+def four_point_vertex(network: nn.Module, batch: Batch, *, n_init: int = DRAWS) -> float:
+    """How much the size of the output differs between initialisations beyond what independent values would, from ``n_init`` draws.
 
     See :func:`empirical_vertex`. An estimate from 8 draws tells orders of magnitude.
     """
-    return empirical_vertex(network, batch.x, draws=DRAWS)
+    return empirical_vertex(network, batch.x, draws=n_init)
 
 
 def empirical_vertex(network: nn.Module, x: Tensor, *, draws: int = DRAWS) -> float:
