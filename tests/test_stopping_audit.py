@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
+
 from archwright.studies.stopper_audit import in_words, read_audit, write_audit
 from archwright.studies.views import status_table
 
@@ -33,3 +35,17 @@ def test_the_status_of_one_study_says_it_in_words():
     assert "steps saved 75%; stated risk 5%; audit: 1 of 4" in str(status_table([row]).caption)
     assert in_words({}) == ""
     assert status_table([{**row, "stopping": {}}]).caption is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_mlflow_gets_the_audit_with_the_study(tmp_path):
+    from archwright.studies.tracking import MlflowTracker, connect, default_uri, runs_of
+
+    folder = tmp_path / "s"
+    folder.mkdir()
+    write_audit(folder, SimpleNamespace(audit=lambda: {"saved": 0.5, "audited": 3}))
+    MlflowTracker("s", "now", folder, default_uri(tmp_path), tmp_path / "artifacts").close()
+    client = connect(default_uri(tmp_path))
+    experiment = client.get_experiment_by_name("s").experiment_id
+    (parent,) = runs_of(client, [experiment], "tags.`archwright.role` = 'study'")
+    assert parent.data.metrics == {"stopping.saved": 0.5, "stopping.audited": 3.0}
