@@ -137,13 +137,15 @@ class PriorFitted(CurvePredictor):
 
     def _reading(self, step: int, lesson: Lesson | None, longest: int) -> Reading:
         steps = max(longest if self.budget is None else self.budget, step + 1)
-        return Reading.of(load(self.weights), self._finished(lesson, step, steps), self._under_way(step), step, steps)
+        width = len(self._names) if lesson is None else lesson.features.shape[1]
+        under_way = self._under_way(step) if width == len(self._names) else _nobody(step, width)  # an ensemble hands over lessons alone
+        return Reading.of(load(self.weights), self._finished(lesson, step, steps), under_way, step, steps)
 
     def _finished(self, lesson: Lesson | None, step: int, steps: int) -> Group:
         import numpy as np
 
         if lesson is None:
-            return group(np.zeros((0, step)), np.zeros((0, len(self._names))), np.zeros(0), np.zeros(0))
+            return _nobody(step, len(self._names))
         chosen = spread_over(len(lesson), self.context)
         finals = lesson.finals[chosen]
         return group(lesson.curves[chosen], lesson.features[chosen], finals, np.full(len(finals), steps))
@@ -159,3 +161,9 @@ class PriorFitted(CurvePredictor):
 
     def _features(self, seen: Sequence[Observation]) -> Array:
         return feature_rows([one.features for one in seen], self._names)
+
+
+def _nobody(step: int, width: int) -> Group:
+    import numpy as np
+
+    return group(np.zeros((0, step)), np.zeros((0, width)), np.zeros(0), np.zeros(0))
