@@ -70,4 +70,4 @@ def _lines(axes: Axes, study: StoppingStudy) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("fewer steps than without stopping")
-    axes.set_ylabel(f"studies that lose the best by more than {study.setting.tolerance:.3g} {study.setting.metric}")
+    axes.set_ylabel(f"studies that lose > {study.setting.tolerance:.3g} {study.setting.metric}")
