@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..search_space.choices import Domain, Integer, OneOf
+from ..search_space.graph_structure import FEATURES, structure_vector
 from ..search_space.outcomes import Prediction
 from ..search_space.protocols import Observation
 from ..search_space.seeds import derive_seed, generator
-from .graph_structure import FEATURES, structure_vector
 from .registry import check_knobs, predictor
 from .warping import Scale
 

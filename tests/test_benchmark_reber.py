@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from archwright.predictors.graph_structure import FEATURES, structure_features
+from archwright.search_space.graph_structure import FEATURES, structure_features
 from archwright.search_space.seeds import generator
 from archwright.studies.benchmarks import reber
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from archwright.predictors import graph_structure
-from archwright.predictors.graph_structure import FEATURES, graph_of, structure_features, structure_vector
 from archwright.predictors.graph_structure_predictor import MODELS, GraphStructurePredictor
 from archwright.search_space.architecture import Architecture, Node
 from archwright.search_space.choices import Choices, Trace
 from archwright.search_space.errors import ConfigError
+from archwright.search_space.graph_structure import FEATURES, graph_of, structure_features, structure_vector
 from archwright.search_space.protocols import Observation
 from archwright.search_space.seeds import generator
 from archwright.search_space.space import Space

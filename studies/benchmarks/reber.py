@@ -29,8 +29,8 @@ from rich.table import Table as Grid
 from torch import Tensor
 
 from archwright.evaluators.training.files import write_atomically
-from archwright.predictors.graph_structure import FEATURES, structure_features
 from archwright.predictors.graph_structure_predictor import MODELS, structure_regressor
+from archwright.search_space.graph_structure import FEATURES, structure_features
 from archwright.search_space.seeds import derive_seed, generator
 from archwright.studies.benchmarks._results import write
 

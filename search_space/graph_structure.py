@@ -10,8 +10,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from ..search_space.architecture import Architecture
-from ..search_space.normal_form import normal_graph
+from .architecture import Architecture
+from .normal_form import normal_graph
 
 MOST_EXACT = 1000
 """Nodes up to which betweenness looks at every source; above, at this many drawn from the seed."""
