@@ -90,7 +90,7 @@ def test_documented_with_paper_and_knobs_that_the_factory_takes(name):
 def test_mixers_read_both_ways_only_without_state(name):
     spec = TensorSpec("tokens", (6, 8))
     module = BLOCKS[name].obj(spec, causal=False)
-    x = torch.randn(2, 6, 8, requires_grad=True)
+    x = torch.randn(16, 6, 8, requires_grad=True)  # a unit may be dead on a few samples
     y, state, _ = module(x)
     assert state is None
     first = torch.autograd.grad(y[:, 0].sum(), x)[0]

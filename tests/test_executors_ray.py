@@ -102,7 +102,7 @@ def test_stop_closes_the_evaluator_on_the_worker_and_silences_the_job(shared, tm
     shared.start(job)
     shared.next_event()
     shared.stop(1)
-    until(Path(job.folder, "closed").exists)
+    until(lambda: Path(job.folder, "closed").exists() and Path(job.folder, "closed").read_text())
     assert int(Path(job.folder, "closed").read_text()) < 1000
     shared.start(make_job(tmp_path, 2, "counts"))
     assert len(all_events(shared, 2)) == 3

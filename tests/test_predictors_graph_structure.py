@@ -9,8 +9,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from archwright.predictors import graph_structure
 from archwright.predictors.graph_structure_predictor import MODELS, GraphStructurePredictor
+from archwright.search_space import graph_structure
 from archwright.search_space.architecture import Architecture, Node
 from archwright.search_space.choices import Choices, Trace
 from archwright.search_space.errors import ConfigError
