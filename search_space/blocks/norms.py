@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +23,7 @@ def _per_channel(spec: TensorSpec, value: float) -> nn.Parameter:
     return nn.Parameter(torch.full((spec.width,), value))
 
 
-class _ChannelNorm(nn.Module):
+class _ChannelNorm(nn.Module, ABC):
     """Shared by the norms over the channels of one token or pixel: gain, bias, and where the channel axis is."""
 
     def __init__(self, spec: TensorSpec, gain: bool, bias: bool, eps: float) -> None:
@@ -33,8 +35,9 @@ class _ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.normalised(x.movedim(self.axis, -1)).movedim(-1, self.axis)
 
+    @abstractmethod
     def normalised(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The norm over the last axis, gain and bias included."""
 
 
 @block("layernorm", "norm", _LAYOUTS, knobs={"affine": OneOf(_AFFINE), "eps": _EPS}, paper="Layer Normalization (2016, 1607.06450)")

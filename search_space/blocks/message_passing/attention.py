@@ -6,6 +6,8 @@ nodes' features x [N, inputs] and their projections z [N, heads, hidden].
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
@@ -38,14 +40,15 @@ class Symmetric(nn.Module):
         return symmetric_weights(edges, len(x), z)[:, None].expand(-1, self.heads)
 
 
-class _Scored(nn.Module):
+class _Scored(nn.Module, ABC):
     """Softmax of the scores over the edges into a node."""
 
     def forward(self, x: Tensor, z: Tensor, edges: Tensor) -> Tensor:
         return softmax_at(edges[:, 1], self.scores(x, z, edges), len(x))
 
+    @abstractmethod
     def scores(self, x: Tensor, z: Tensor, edges: Tensor) -> Tensor:
-        raise NotImplementedError
+        """One score for every edge and head, [E, heads]."""
 
 
 class Gat(_Scored):
