@@ -16,10 +16,10 @@ from archwright.search_space.errors import ArchwrightError, ConfigError, StudyEr
 from archwright.search_space.plugins import load_plugin
 from archwright.search_space.seeds import generator
 from archwright.studies.compare.contender import contender
-from archwright.studies.compare.pool import spread
 from archwright.studies.compare.setting import setting
 from archwright.studies.compare.sources import sources_of
-from archwright.studies.compare.worker import CHANGED, Task, request, serve
+from archwright.studies.compare.worker import CHANGED, Task, prepared, request
+from archwright.studies.processes import serve, spread
 
 FILE = Path(__file__).with_name("compare_toys.py")
 TOYS = load_plugin(str(FILE))
@@ -160,7 +160,8 @@ def test_code_that_changed_on_the_way_is_not_run(tmp_path):
     asked["contenders"][1][2] = "another"
     tasks = [{"contender": number, "seed": 0, "path": str(tmp_path / f"{number}.json")} for number in (0, 1)]
     answers = io.StringIO()
-    serve(io.StringIO("".join(json.dumps(line) + "\n" for line in (asked, *tasks))), answers)
+    lines = ({**asked, "path": sys.path}, *tasks)
+    serve(prepared, io.StringIO("".join(json.dumps(line) + "\n" for line in lines)), answers)
     assert [json.loads(line) for line in answers.getvalue().splitlines()] == [{"ready": True}, {"error": None}, {"error": CHANGED}]
     assert os.listdir(tmp_path) == ["0.json"]
 
@@ -168,7 +169,7 @@ def test_code_that_changed_on_the_way_is_not_run(tmp_path):
 def test_a_process_that_cannot_begin_is_an_error_at_once(tmp_path, capfd):
     asked = request(setting("toy-60", budget=2), [contender("random")], [])
     with pytest.raises(StudyError, match="before its first run"):
-        spread([Task(0, 0, tmp_path / "0.json")], asked, 1, lambda task, error: None)
+        spread([Task(0, 0, tmp_path / "0.json")], prepared.__module__, asked, 1, lambda task, answer: None)
     assert "toy-60" in capfd.readouterr().err
 
 

@@ -171,6 +171,36 @@ def test_mistakes_get_one_sentence_before_anything_runs(recorded, options, sente
         archwright.study_stopping(recorded, **{"out": None, "progress": False, **options})
 
 
+BROKEN = """
+from archwright.predictors.registry import stopper
+
+
+@stopper("test-stopper-that-raises")
+class Broken:
+    \"\"\"Raises at its first report.\"\"\"
+
+    def __init__(self, objectives, *, seed, budget, trials): ...
+
+    def started(self, candidate): ...
+
+    def reported(self, n, report):
+        raise ValueError("one is too many")
+
+    def verdict(self, n): ...
+
+    def told(self, n, outcome): ...
+"""
+
+
+def test_a_stopper_that_raises_ends_the_study_with_its_line(recorded):
+    plugin = recorded.parent / "broken.py"
+    plugin.write_text(BROKEN)
+    with pytest.raises(ArchwrightError, match=r'"test-stopper-that-raises" ended study 0: ValueError: one is too many.*broken\.py'):
+        archwright.study_stopping(
+            recorded, stoppers=["test-stopper-that-raises"], studies=2, jobs=1, out=None, progress=False, plugins=[str(plugin)]
+        )
+
+
 def test_curves_that_never_end_cannot_be_studied(tmp_path):
     path = tmp_path / "half.parquet"
     pandas.DataFrame({"acc_1": [0.1], "acc_2": [0.2], "acc_3": [None]}).to_parquet(path)

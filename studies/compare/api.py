@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ...evaluators.tables.table import Table
 from ...search_space.errors import ConfigError
 from ...search_space.plugins import load_plugin
+from ..processes import Answer, spread, usable_cores
 from .contender import Contender, contender
-from .pool import Heard, spread, usable_cores
 from .progress import Progress
 from .result import Comparison, ranked
 from .scores import Run, Scale, scale, scored
 from .setting import Setting, setting
-from .store import Store
+from .store import Store, kept_or_not
 from .summary import summary
 from .worker import Task, carry_out, request
+
+Heard = Callable[[Task, Answer], None]
 
 
 def compare(
@@ -73,16 +73,16 @@ def compare(
     measured = scale(chosen.table, chosen.objectives, reference)
     runners, wanted = _contenders(controllers, chosen), _seeds(seeds)
     jobs = _jobs(jobs, chosen, runners)
-    with _folder(out) as folder:
+    with kept_or_not(out) as folder:
         store = Store(folder, chosen)
         store.begin()
         runs, tasks = _on_file(store, runners, wanted, measured, budget)
         failures: dict[tuple[int, int], str] = {}
         with Progress(len(tasks), sum(map(len, runs)), shown=progress) as bar:
 
-            def heard(task: Task, error: str | None) -> None:
-                if error is not None:
-                    failures[task.contender, task.seed] = error
+            def heard(task: Task, answer: Answer) -> None:
+                if answer["error"] is not None:
+                    failures[task.contender, task.seed] = answer["error"]
                 bar.advance()
 
             _do(tasks, chosen, runners, list(plugins), jobs, heard)
@@ -124,15 +124,6 @@ def _jobs(given: int | None, chosen: Setting, runners: Sequence[Contender]) -> i
     return 0 if here else given or usable_cores()
 
 
-@contextmanager
-def _folder(out: str | os.PathLike[str] | None) -> Iterator[Path]:
-    if out is not None:
-        yield Path(out)
-        return
-    with tempfile.TemporaryDirectory(prefix="archwright-") as folder:
-        yield Path(folder)
-
-
 def _on_file(
     store: Store, runners: Sequence[Contender], seeds: Sequence[int], measured: Scale, budget: int
 ) -> tuple[list[list[Run]], list[Task]]:
@@ -153,11 +144,11 @@ def _on_file(
 
 def _do(tasks: list[Task], chosen: Setting, runners: list[Contender], plugins: list[str], jobs: int, heard: Heard) -> None:
     if jobs and tasks:
-        spread(tasks, request(chosen, runners, plugins), jobs, heard)
+        spread(tasks, f"{__package__}.worker", request(chosen, runners, plugins), jobs, heard)
         return
     with _one_thread():
         for task in tasks:
-            heard(task, carry_out(chosen, runners[task.contender], task.seed, task.path))
+            heard(task, {"error": carry_out(chosen, runners[task.contender], task.seed, task.path)})
 
 
 @contextmanager

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,16 @@ class Store:
     def begin(self) -> None:
         """Make the folder, with a note of the setting for its reader."""
         write_json(self.folder / "setting.json", {"format": FORMAT, **self._facts}, indent=2)
+
+
+@contextmanager
+def kept_or_not(out: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """The folder ``out``, or for None one that is gone afterwards."""
+    if out is not None:
+        yield Path(out)
+        return
+    with tempfile.TemporaryDirectory(prefix="archwright-") as folder:
+        yield Path(folder)
 
 
 def write_run(path: Path, contender: Contender, seed: int, race: Race) -> None:

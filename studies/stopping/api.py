@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-from ...search_space.errors import ConfigError
+from ...search_space.errors import ConfigError, StudyError
 from ...search_space.plugins import describe, load_plugin
-from ..compare.pool import usable_cores
+from ..compare.store import kept_or_not
 from ..compare.progress import Progress
+from ..processes import Answer, spread, usable_cores
 from .oracle import oracle_steps
-from .pool import spread
 from .replay import drawn
 from .result import StoppingStudy, summary
 from .setting import Named, named, setting
 from .store import Store
+from .worker import Task
 
 STOPPER = "risk-bounded"
 
@@ -69,20 +66,22 @@ def study_stopping(
     runners = _stoppers(stoppers, [named(text, chosen) for text in stoppers])
     for runner in runners:
         runner.make(recorded, len(recorded), 0)
-    with _folder(out) as folder:
+    with kept_or_not(out) as folder:
         store = Store(folder, chosen, recorded)
         found = [store.read(runner) for runner in runners]
-        todo = [(runner.label, seed) for seed in range(studies) for runner, known in zip(runners, found, strict=True) if seed not in known]
+        todo = [Task(runner.label, seed) for seed in range(studies) for runner, known in zip(runners, found, strict=True) if seed not in known]
         by_label = {runner.label: runner for runner in runners}
         with Progress(len(todo), studies * len(runners) - len(todo), shown=progress) as bar:
 
-            def heard(answer: dict[str, Any]) -> None:
-                store.add(by_label[answer["stopper"]], answer["seed"], answer["replay"])
+            def heard(task: Task, answer: Answer) -> None:
+                if answer["error"] is not None:
+                    raise StudyError(f'The stopper "{task.stopper}" ended study {task.seed}: {answer["error"].rstrip(".")}.')
+                store.add(by_label[task.stopper], task.seed, answer["replay"])
                 bar.advance()
 
             if todo:
                 request = {"setting": asdict(chosen), "stoppers": {runner.label: runner.key for runner in runners}, "plugins": modules}
-                spread(todo, request, jobs or usable_cores(), heard)
+                spread(todo, f"{__package__}.worker", request, jobs or usable_cores(), heard)
         found = [store.read(runner) for runner in runners]
     wanted = range(studies)
     summaries = [summary(r.label, [known[seed] for seed in wanted], chosen.tolerance) for r, known in zip(runners, found, strict=True)]
@@ -98,12 +97,3 @@ def _stoppers(given: Sequence[str], runners: list[Named]) -> list[Named]:
         if list(given).count(text) > 1:
             raise ConfigError(f'The stopper "{text}" was given twice; give each once.')
     return runners
-
-
-@contextmanager
-def _folder(out: str | os.PathLike[str] | None) -> Iterator[Path]:
-    if out is not None:
-        yield Path(out)
-        return
-    with tempfile.TemporaryDirectory(prefix="archwright-") as folder:
-        yield Path(folder)

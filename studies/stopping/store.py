@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Store:
                 continue
         return found
 
-    def add(self, stopper: Named, seed: int, replayed: dict[str, Any]) -> None:
+    def add(self, stopper: Named, seed: int, replayed: Mapping[str, Any]) -> None:
         with self.path(stopper).open("a") as file:
             file.write("\n" * self._torn(file.tell(), stopper) + json.dumps({"seed": seed, "replay": replayed}) + "\n")
 
