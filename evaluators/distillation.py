@@ -20,12 +20,12 @@ from ..search_space.cost import Cost, latency
 from ..search_space.cost import cost as counted_cost
 from ..search_space.errors import ArchwrightError
 from ..search_space.facts import BLOCKS
+from ..search_space.files import write_atomically
 from ..search_space.protocols import Job
 from .errors import EvaluationError
 from .tasks import load_task
 from .tasks.definition import Split, Task
 from .training.batches import DeviceSplit
-from .training.files import write_atomically
 from .training.loop import Training, evaluate, make_loss
 from .training.recipe import Recipe
 

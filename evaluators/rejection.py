@@ -179,11 +179,11 @@ def _check_reachable(task: Task, ratio: float) -> None:
 
 def _keep(folder: Path, verdict: Verdict) -> tuple[Verdict, dict[str, float]]:
     """Write the verdict to the candidate's folder, with what it says as metrics and the pass rates of the study by then."""
-    from .training.files import write_atomically
+    from ..search_space.files import write_atomically
 
     facts = {"rejection_steps": float(verdict.steps), "ratio_over_chance": verdict.ratio, "gradient_norm": verdict.gradient_norm or 0.0}
     facts |= _rates([*_siblings(folder), verdict])
-    write_atomically(folder / VERDICT, json.dumps({"verdict": asdict(verdict), "facts": facts}, indent=1).encode())
+    write_atomically(folder / VERDICT, json.dumps({"verdict": asdict(verdict), "facts": facts}, indent=1))
     return verdict, facts
 
 

@@ -18,6 +18,8 @@ from .config_text import Source, parse_yaml, sentence_for
 
 PRESETS = Path(__file__).parent / "presets"
 _REFERENCES = ("plugins", "space", "task", "controller", "evaluator", "stopper", "predictor")
+#: Evaluators that train one candidate over epochs.
+TRAINERS = ("train", "ghn2-warm-start")
 _SCORES_AT_ONCE = ("weight-sharing", "sortednet", "multi-arch-supernet", "proxy")  # further epochs train copies, or draw anew
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BOUND = re.compile(r"\s*(<=|>=)\s*(\S+)\s*")
@@ -221,12 +223,11 @@ class StudyConfig(_Strict):
             filled["threads"] = max(1, cores // max(1, filled["workers"]))
         evaluator = filled.get("evaluator", "train")
         named = evaluator.get("name") if isinstance(evaluator, Mapping) else evaluator
-        trains = named == "train"
         if named in _SCORES_AT_ONCE:
             filled.setdefault("epochs", 1)
         if named == "table":
             filled.setdefault("space", "table")
-        if "stopper" not in filled and trains:
+        if "stopper" not in filled and named in TRAINERS:
             several = len(_listed(filled.get("objectives")) or [0]) > 1
             filled["stopper"] = "pareto" if several else "predictive-termination"
         return filled

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from ..search_space.errors import ConfigError, StudyError
+from ..search_space.files import write_atomically
 from .config import StudyConfig, load_config, make_config
 from .config_text import parse_yaml
 from .engine import Engine
@@ -189,10 +190,7 @@ def _base(config: StudyConfig, what: Any) -> str:
 
 
 def _write_config(path: Path, config: StudyConfig) -> None:
-    text = yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True))
 
 
 def _header(config: StudyConfig, parts: Parts, warm: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -17,14 +17,13 @@ from ..search_space.protocols import Controller, Job, Stopper
 from ..search_space.registry import Entry, Registry
 from ..search_space.seeds import generator
 from ..search_space.space import SPACES, Space
-from .config import Bounds, Named, StudyConfig
+from .config import TRAINERS, Bounds, Named, StudyConfig
 from .on_table import OWN_SPACE, table_constraints, table_measure, table_objectives, table_of
 from .seeding import start_traces
 from .warm_start import START, Starter, starter
 
 Measure = Callable[[Architecture], dict[str, float]]
 PROBES = 5
-TRAINERS = ("train", "ghn2-warm-start")
 
 
 @dataclass

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ..search_space.files import write_atomically
 
 FILE = "stopping.json"
 
@@ -15,9 +16,7 @@ def write_audit(folder: Path, stopper: Any) -> None:
     """Write what ``stopper.audit()`` returns; nothing where the stopper has no such method."""
     audit = getattr(stopper, "audit", None)
     if callable(audit):
-        beside = folder / f".{FILE}"
-        beside.write_text(json.dumps({name: float(value) for name, value in audit().items()}) + "\n")
-        os.replace(beside, folder / FILE)  # a reader never sees half of it
+        write_atomically(folder / FILE, json.dumps({name: float(value) for name, value in audit().items()}) + "\n")
 
 
 def read_audit(folder: Path) -> dict[str, float]:

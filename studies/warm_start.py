@@ -10,13 +10,13 @@ hypernetwork predicts for it. They travel as a file in the trial's folder, so th
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..search_space.architecture import Architecture
 from ..search_space.errors import ConfigError
+from ..search_space.files import write_atomically
 from ..search_space.seeds import derive_seed, generator
 from ..search_space.space import SPACES, Space
 
@@ -125,9 +125,7 @@ def starter(file: str, task: Task, seed: int) -> Starter | None:
         from ..predictors.hypernetwork.candidates import predicted_weights
 
         weights = predicted_weights(model, architecture, noise=NOISE, seed=derive_seed(seed, "init", number))
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(save({name: value.contiguous() for name, value in weights.items()}))
-        os.replace(temporary, path)
+        write_atomically(path, save({name: value.contiguous() for name, value in weights.items()}))
 
     return write
 

@@ -61,6 +61,10 @@ def test_a_study_that_trains_has_the_stopper_that_fits_its_objectives():
     assert make_config({**MINIMAL, "stopper": None}).stopper is None
     assert make_config({**MINIMAL, "objectives": ["val_accuracy", "-params"]}).stopper.name == "pareto"
     assert make_config({**MINIMAL, "evaluator": "instant"}).stopper is None
+    assert (
+        make_config({**MINIMAL, "evaluator": {"name": "ghn2-warm-start", "start": "ghn.safetensors"}}).stopper.name
+        == "predictive-termination"
+    )
 
 
 def test_threads_default_to_each_workers_share(monkeypatch):

@@ -20,12 +20,12 @@ import torch
 from ...search_space.architecture import Architecture
 from ...search_space.build import build
 from ...search_space.cost import cost
+from ...search_space.files import write_atomically
 from ...search_space.protocols import Job
 from ...search_space.seeds import derive_seed, generator
 from ...search_space.space import Space
 from ..tasks.definition import Task
 from ..training.batches import DeviceSplit
-from ..training.files import write_atomically
 from ..training.loop import evaluate, make_loss
 from ..training.recipe import Recipe
 from .audit import alone_job, trained_alone, verdict
@@ -114,7 +114,7 @@ class SharedPool:
         write_atomically(self.folder / "pool.safetensors", save(tensors))
         held = {"keys": list(tensors), "spared": sorted(self.pool.spared()), "params": len(self.pool)}
         self.facts = {**facts, **held, "epochs": self.plan.cost}
-        write_atomically(self.folder / "pool.json", json.dumps(self.facts).encode())
+        write_atomically(self.folder / "pool.json", json.dumps(self.facts))
         (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def _resumed(self, training: PoolTraining) -> dict[str, Any] | None:
@@ -160,7 +160,7 @@ class SharedPool:
             if found is None or found["key"] != key:
                 rows = [self._row(index, key, epochs, recipe) for index in range(count)]
                 found = {"key": key, "epochs": count * epochs, **verdict(rows, seed=self.plan.seed), "rows": rows}
-                write_atomically(self.folder / "audit.json", json.dumps(found, indent=1).encode())
+                write_atomically(self.folder / "audit.json", json.dumps(found, indent=1))
         return found
 
     def _row(self, index: int, key: str, epochs: int, recipe: Recipe) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class SharedPool:
         if row is None or row["key"] != key:
             row = {"key": key, **self._audit_candidate(index, epochs, recipe)}
             path.parent.mkdir(exist_ok=True)
-            write_atomically(path, json.dumps(row).encode())
+            write_atomically(path, json.dumps(row))
         return {name: value for name, value in row.items() if name != "key"}
 
     def _audit_candidate(self, index: int, epochs: int, recipe: Recipe) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...search_space.architecture import Architecture
 from ...search_space.facts import BLOCKS
-from ..training.files import write_atomically
+from ...search_space.files import write_atomically
 from ..training.loop import Training
 from .labels import Owner, check_named, is_norm, owner_of, owners_of
 

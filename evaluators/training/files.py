@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import pickle
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ...search_space.files import write_atomically
 from ...search_space.outcomes import Report
 from ...search_space.protocols import Job
 from ..errors import EvaluationError
@@ -62,7 +62,7 @@ def save_finished(folder: Path, key: str, reports: Sequence[Report], weights: Ma
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     write_atomically(folder / WEIGHTS, save(tensors))
     content = {"key": key, "metrics": dict(reports[-1].metrics), "reports": [report.to_json() for report in reports]}
-    write_atomically(folder / REPORT, json.dumps(content, indent=1).encode())
+    write_atomically(folder / REPORT, json.dumps(content, indent=1))
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -117,9 +117,3 @@ def load_weights(folder: Path, device: str = "cpu") -> dict[str, torch.Tensor]:
         raise EvaluationError(
             f'The folder "{folder}" holds no readable weights ({type(error).__name__}); train the candidate again.'
         ) from None
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -52,7 +52,10 @@ class _LineRule:
         return self.centre + self.slope * self.columns(curves[:, -1:])[:, 0]
 
 
-@predictor("last-value-line", knobs=KNOBS | {"min_trials": Integer(3, 100)})
+_LINE_KNOBS = KNOBS | {"min_trials": Integer(3, 100)}  # a line through two points leaves no error to judge it by
+
+
+@predictor("last-value-line", knobs=_LINE_KNOBS)
 class LastValueLine(CurvePredictor):
     """The final value by least squares on the last one seen, ``a + b y_s``, over the completed curves.
 
@@ -62,7 +65,7 @@ class LastValueLine(CurvePredictor):
     """
 
     def __init__(self, *, seed: int, min_trials: int = 4) -> None:
-        check_knobs("predictor", "last-value-line", {"min_trials": min_trials}, {"min_trials": Integer(3, 100)})
+        check_knobs("predictor", "last-value-line", {"min_trials": min_trials}, _LINE_KNOBS)
         super().__init__(seed, min_trials)
 
     def learned(self, lesson: Lesson) -> _LineRule:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ...search_space.errors import ConfigError
+from ...search_space.files import write_atomically
 from ...search_space.specs import OutputSpec, TensorSpec
 from .model import Hypernetwork, Options
 from .vocabulary import Vocabulary
@@ -26,9 +26,7 @@ def save_hypernetwork(model: Hypernetwork, path: str | Path) -> Path:
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(save(tensors, {_KEY: json.dumps(content, sort_keys=True)}))
-    os.replace(temporary, path)
+    write_atomically(path, save(tensors, {_KEY: json.dumps(content, sort_keys=True)}))
     return path
 
 

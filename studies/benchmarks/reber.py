@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 from torch import Tensor
 
-from archwright.evaluators.training.files import write_atomically
 from archwright.predictors.graph_structure_predictor import MODELS, structure_regressor
+from archwright.search_space.files import write_atomically
 from archwright.search_space.graph_structure import FEATURES, structure_features
 from archwright.search_space.seeds import derive_seed, generator
 from archwright.studies.benchmarks._results import write
@@ -201,7 +201,7 @@ def trained(count: int, steps: int, folder: Path) -> list[float]:
     for first in range(0, len(missing), GROUP):
         numbers = missing[first : first + GROUP]
         known |= dict(zip(map(str, numbers), accuracies(numbers, steps), strict=True))
-        write_atomically(path, json.dumps(known).encode())
+        write_atomically(path, json.dumps(known))
         print(f"{min(first + GROUP, len(missing))} of {len(missing)} networks are trained", flush=True)
     return [known[str(number)] for number in range(count)]
 

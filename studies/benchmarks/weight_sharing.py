@@ -24,11 +24,11 @@ from archwright.evaluators.sharing.audit import RESAMPLES, trained_alone, verdic
 from archwright.evaluators.sharing.evaluator import shared_pool
 from archwright.evaluators.sharing.home import SharedPool
 from archwright.evaluators.tasks import load_task
-from archwright.evaluators.training.files import write_atomically
 from archwright.evaluators.training.loop import evaluate_split
 from archwright.evaluators.training.recipe import Recipe
 from archwright.search_space.architecture import Architecture
 from archwright.search_space.cost import cost
+from archwright.search_space.files import write_atomically
 from archwright.search_space.protocols import Job
 from archwright.search_space.seeds import derive_seed, generator
 from archwright.studies.benchmarks._results import write
@@ -91,7 +91,7 @@ def train_pool(settings: dict[str, Any]) -> str:
         began = time.process_time()
         network, _ = pool.inherited(architecture, derive_seed(settings["seed"], "init", number))
         scores.append({**pool.metrics(network), "seconds": time.process_time() - began})
-        write_atomically(path, json.dumps({"key": pool.key, "pool_seconds": pool.facts["seconds"], "scores": scores}).encode())
+        write_atomically(path, json.dumps({"key": pool.key, "pool_seconds": pool.facts["seconds"], "scores": scores}))
     return f"pool of {pool.facts['params']:,} parameters, {pool.facts['epochs']} epochs, last loss {pool.facts['losses'][-1]:.3f}"
 
 
@@ -112,7 +112,7 @@ def train_candidate(settings: dict[str, Any], number: int, repeat: int) -> str:
     counted = cost(architecture, pool.task.input, pool.task.output)
     row = {**metrics, **test, "params": counted.params, "flops": counted.flops, "seconds": seconds, "digest": architecture.digest}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(row).encode())
+    write_atomically(path, json.dumps(row))
     return f"{name}: val_accuracy {metrics['val_accuracy']:.4f}, {counted.params:,} parameters, {seconds:.0f} s"
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...search_space.files import write_atomically
 from .contender import Contender
 from .race import Race
 from .setting import Setting
@@ -60,11 +61,6 @@ def write_run(path: Path, contender: Contender, seed: int, race: Race) -> None:
 
 
 def write_json(path: Path, what: Any, indent: int | None = None) -> None:
-    """Write JSON so that no reader ever sees half of it: to a neighbour first, then under its name."""
+    """Write JSON so that no reader ever sees half of it, and make the folder it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(what, indent=indent, separators=None if indent else (",", ":")) + "\n")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_atomically(path, json.dumps(what, indent=indent, separators=None if indent else (",", ":")) + "\n")
