@@ -9,7 +9,7 @@ import pytest
 
 from archwright.predictors.curves.band import Band
 from archwright.predictors.curves.columns import Columns
-from archwright.predictors.curves.ensemble import CurveEnsemble
+from archwright.predictors.curves.ensemble import CurveEnsemble, weights_of
 from archwright.predictors.curves.lesson import Lesson, lesson_of, readable
 from archwright.predictors.curves.linear import linear_rule
 from archwright.predictors.curves.parametric import extrapolated, family
@@ -155,6 +155,15 @@ def test_the_ensemble_leans_to_the_member_that_errs_less_and_says_what_it_would_
     assert np.allclose(rule.held_out, rule.weights @ [member.held_out for member in rule.rules])
     plain = CurveEnsemble(seed=0, members=("last-value", "curve-ridge"), sharpness=0.0).learned(lesson)
     assert plain.weights == pytest.approx([0.5, 0.5])
+
+
+def test_what_nobody_foresaw_does_not_decide_who_is_heard():
+    """Both miss one training that fell apart, the better member by a little more."""
+    ordinary = np.array([[1.0] * 19, [0.1] * 19])
+    errors = np.concatenate([ordinary, [[1000.0], [1010.0]]], axis=1)
+    assert weights_of(errors, 12.0) == pytest.approx([0, 1], abs=1e-3)
+    assert np.square(errors).mean(axis=1).argmin() == 0
+    assert weights_of(np.array([[0.0] * 20, [1.0] * 20]), 12.0) == pytest.approx([1, 0])
 
 
 def test_members_join_when_they_have_what_they_ask_for():

@@ -15,6 +15,8 @@ from .base import CurvePredictor, Rule
 from .lesson import Lesson
 
 MEMBERS = ("last-value", "last-value-line", "parametric-curves", "curve-ridge", "curve-svr", "curve-boosting")
+UNFORESEEN = 6.0
+"""Median errors of the best member beyond which an error counts no more."""
 KNOBS: dict[str, Domain] = {"sharpness": Real(0.0, 20.0), "min_trials": Integer(2, 100)}
 
 
@@ -32,12 +34,13 @@ class _Together:
 class CurveEnsemble(CurvePredictor):
     r"""The weighted mean of several predictors from curves.
 
-    At each observed length a member with cross-validated mean squared error :math:`E_m` weighs
+    At each observed length a member with cross-validated errors :math:`e_{mi}` weighs
 
-    .. math:: w_m \propto E_m^{-p}
+    .. math:: w_m \propto E_m^{-p}, \quad E_m = \frac1n \sum_i \min(|e_{mi}|, c)^2, \quad c = 6 \min_m \operatorname{median}_i |e_{mi}|
 
-    which tends to the best member for large p and to the plain mean for p = 0. A member joins as soon as there are the completed
-    curves that it asks for. The held-out predictions of the ensemble are the weighted means of its members', and give its spread.
+    so that a training that fell apart, which nobody foresees, does not decide who is heard. It tends to the best member for large p
+    and to the plain mean for p = 0. A member joins as soon as there are the completed curves that it asks for. The held-out predictions
+    of the ensemble are the weighted means of its members', and give its spread.
 
     Args:
         seed: handed to every member.
@@ -49,7 +52,7 @@ class CurveEnsemble(CurvePredictor):
         ConfigError: there is no member, or one that is no predictor from curves.
     """
 
-    def __init__(self, *, seed: int, members: Sequence[str] = MEMBERS, sharpness: float = 6.0, min_trials: int = 4) -> None:
+    def __init__(self, *, seed: int, members: Sequence[str] = MEMBERS, sharpness: float = 12.0, min_trials: int = 4) -> None:
         check_knobs("predictor", "curve-ensemble", {"sharpness": sharpness, "min_trials": min_trials}, KNOBS)
         super().__init__(seed, min_trials)
         self.sharpness = sharpness
@@ -61,7 +64,7 @@ class CurveEnsemble(CurvePredictor):
         ready = [member for member in self.members if member.min_trials <= len(lesson)]
         rules = tuple(member.learned(lesson) for member in ready or self.members[:1])
         held_out = np.array([rule.held_out for rule in rules])
-        weights = _weights(np.square(held_out - lesson.finals).mean(axis=1), self.sharpness)
+        weights = weights_of(held_out - lesson.finals, self.sharpness)
         return _Together(rules, weights, weights @ held_out)
 
 
@@ -73,7 +76,11 @@ def _member(name: str, seed: int) -> CurvePredictor:
     return made(seed=seed)  # type: ignore[call-arg]
 
 
-def _weights(squares: Any, sharpness: float) -> Any:
+def weights_of(errors: Any, sharpness: float) -> Any:
+    """[m] of members with held-out ``errors`` [m, n]; their sum is 1."""
+    sizes = np.abs(errors)
+    most = float(UNFORESEEN * np.median(sizes, axis=1).min()) or np.inf
+    squares = np.square(np.minimum(sizes, most)).mean(axis=1)
     best = squares.min()
     weights = (best / squares) ** sharpness if best > 0 else (squares <= 0).astype(float)
     return weights / weights.sum()
