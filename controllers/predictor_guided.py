@@ -66,12 +66,10 @@ class PredictorGuided:
         ``climbs`` times: the neighbours of the 3 candidates of the largest acquisition join the pool
         rank the pool by the acquisition of (mean, spread), never asking for a network twice
 
-    One objective: expected improvement (or another of ``acquisition``) over the largest mean that the surrogate gives an evaluated
-    candidate, which unlike the best score of noisy evaluations is not the luckiest (A benchmark of kriging-based infill criteria for
-    noisy optimization, 2013). Two: the exact expected hypervolume improvement on the normal scales. More: the expected improvement
-    of random scalarisations. A ranking that is used up is followed by random candidates until the next refit. The ranking is a
-    function of the seed and of what was known when the refit fell due, and is worked out when it is first asked for, so that
-    resuming a study costs one fit.
+    One objective: expected improvement over the best (or another of ``acquisition``). Two: the exact expected hypervolume
+    improvement on the normal scales. More: the expected improvement of random scalarisations. A ranking that is used up is followed
+    by random candidates until the next refit. The ranking is a function of the seed and of what was known when the refit fell due,
+    and is worked out when it is first asked for, so that resuming a study costs one fit.
 
     Args:
         space: what to search.
@@ -180,7 +178,7 @@ class PredictorGuided:
     def _promise(self, mean: Array, spread: Array, known: Learned, numbers: Any) -> Array:
         """The acquisition of every candidate."""
         if mean.shape[1] == 1:
-            return one_objective(self.acquisition, mean[:, 0], spread[:, 0], known.expected_best, numbers)
+            return one_objective(self.acquisition, mean[:, 0], spread[:, 0], known.scores.max(), numbers)
         if mean.shape[1] > 2:
             return scalarised_improvement(mean, spread, known.scores, numbers)
         points = [tuple(row) for row in known.scores[known.order[:MOST_ON_FRONTS]].tolist()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from ..search_space.choices import Trace
@@ -55,13 +54,6 @@ class Learned:
     def best(self, count: int) -> list[Trace]:
         """The traces of the ``count`` best."""
         return [trace_of(self.seen[i]) for i in self.order[:count]]
-
-    @cached_property
-    def expected_best(self) -> float:
-        """The largest mean that the first surrogate gives a candidate it was fitted to: the best score, less what was luck."""
-        predicted = self.predictions([self.seen[i] for i in self.used])
-        assert predicted is not None
-        return float(predicted[0][:, 0].max())
 
     def predictions(self, asked: Sequence[Observation]) -> tuple[Array, Array] | None:
         """Mean and spread [candidates, objectives] on the normal scale; None where a surrogate has seen too little."""

@@ -1,7 +1,6 @@
 """Predictor-guided search: acquisitions against numbers known exactly, the course of a search, and what it is worth."""
 
 import math
-import zlib
 from functools import partial
 from pathlib import Path
 
@@ -162,31 +161,6 @@ def test_with_an_oracle_it_climbs():
     _, _, scores = search(_controller(Oracle(mixers_score, 1e-6), incumbents=3), mixers_score, 60)
     assert max(scores[6:]) > max(scores[:6])
     assert max(scores) > 0.95
-
-
-def test_one_lucky_score_makes_no_gambler():
-    """Means of 1 +- 0.1 against -0.5 +- 0.8: the gamble pays only if the bar is the best of six scores, 1.4, and not the best mean."""
-
-    def safe(trace):
-        return zlib.crc32(trace_key(trace)) % 2 == 0
-
-    class Doubtful(Oracle):
-        def predict_many(self, asked):
-            return [Prediction(1.0, 0.1) if safe(seen.trace) else Prediction(-0.5, 0.8) for seen in asked]
-
-    lucky = _controller(Doubtful())
-    first, _, _ = search(lucky, mixers_score, SMALL["initial"])
-    assert any(map(safe, first))
-    assert safe(lucky.ask(SMALL["initial"]).trace)
-    bar = normal_scores([float(number) for number in range(SMALL["initial"])]).max()
-    assert np.diff(expected_improvement(np.array([1.0, -0.5]), np.array([0.1, 0.8]), bar)) > 0
-
-
-def test_the_best_expected_is_the_largest_mean_of_those_fitted_to():
-    results = [(Candidates(MIXERS, 0, 30).drawn(generator(0, "probe", number)), (float(number),)) for number in range(9)]
-    known = learned(Oracle(mixers_score), results, 4, 0, generator(1, "probe"))
-    assert known.expected_best == max(mixers_score(trace_of(known.seen[i])) for i in known.used)
-    assert len(known.used) == 4
 
 
 @pytest.mark.parametrize("selector", ["none", "lcmd"])
