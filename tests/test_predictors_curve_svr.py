@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,19 @@ def test_the_features_knob_says_what_is_used():
         predictor.fit(seen)
         without = Observation(seen[0].curve[:3], {name: seen[0].features[name] for name in used})
         assert predictor.predict(Observation(seen[0].curve[:3], seen[0].features)) == predictor.predict(without)
+
+
+def test_few_curves_are_seen_in_three_ways_and_the_truer_view_counts_more():
+    """Finals that are twice a feature: what sees features weighs more than what sees the curve alone."""
+    seen = made_up_curves(60, 0)
+    names = tuple(sorted(seen[0].features))
+    lesson = lesson_of([replace(one, final=2 * one.features[names[0]]) for one in seen], names, 4, 0)
+    members = CurveSVR(seed=0, folds=3).learned(lesson).members
+    assert len(members) == 3
+    assert sum(member.weight for member in members) == pytest.approx(1)
+    assert min(member.weight for member in members) == members[2].weight < 0.01
+    many = lesson_of(made_up_curves(200, 0), names, 4, 0)
+    assert [member.weight for member in CurveSVR(seed=0).learned(many).members] == [1.0]
 
 
 def test_a_candidate_is_coded_by_value_depth_and_counts():
