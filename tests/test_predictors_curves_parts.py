@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from archwright.predictors.curves.band import Band
+from archwright.predictors.curves.boosting import CurveBoosting
 from archwright.predictors.curves.columns import Columns
 from archwright.predictors.curves.ensemble import CurveEnsemble, weights_of
 from archwright.predictors.curves.lesson import Lesson, lesson_of, readable
 from archwright.predictors.curves.linear import linear_rule
 from archwright.predictors.curves.parametric import extrapolated, family
+from archwright.predictors.curves.ridge import ridge_rule
 from archwright.predictors.curves.statistics import described, described_fully, levels, records
 from archwright.search_space.errors import ConfigError, RegistryError
 from archwright.search_space.protocols import Observation
@@ -164,6 +167,18 @@ def test_what_nobody_foresaw_does_not_decide_who_is_heard():
     assert weights_of(errors, 12.0) == pytest.approx([0, 1], abs=1e-3)
     assert np.square(errors).mean(axis=1).argmin() == 0
     assert weights_of(np.array([[0.0] * 20, [1.0] * 20]), 12.0) == pytest.approx([1, 0])
+
+
+def test_trees_that_do_not_help_are_left_out():
+    """Finals on a line leave the trees nothing; finals with a step in a feature are worth some."""
+    straight = _lesson(60)
+    linear = CurveBoosting(seed=0).learned(straight)
+    assert np.allclose(linear(straight.curves, straight.features), ridge_rule(straight)(straight.curves, straight.features), atol=0.05)
+    stepped = replace(straight, finals=straight.finals + 4.0 * (np.abs(straight.features[:, 0]) > 0.7), shared={})
+    boosted = CurveBoosting(seed=0).learned(stepped)
+    assert boosted.trees > 5
+    errors, plain = (np.square(rule.held_out - stepped.finals).mean() for rule in (boosted, ridge_rule(stepped)))
+    assert errors < 0.95 * plain
 
 
 def test_members_join_when_they_have_what_they_ask_for():

@@ -146,7 +146,7 @@ def test_a_write_that_fails_leaves_the_checkpoint_before_it(tmp_path, monkeypatc
     running = train(job(tmp_path))
     next(running)
     before = (tmp_path / files.CHECKPOINT).read_bytes()
-    monkeypatch.setattr(files.os, "replace", lambda *names: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         next(running)
     assert (tmp_path / files.CHECKPOINT).read_bytes() == before

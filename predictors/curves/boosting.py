@@ -31,13 +31,16 @@ class _BoostedRule:
 
     linear: Blend
     boosters: tuple[Any, ...]
+    trees: int
     unit: float
     held_out: Any
 
     def __call__(self, curves: Any, features: Any) -> Any:
+        expected = self.linear(curves, features)
+        if self.trees == 0:
+            return expected
         inputs = self.linear.rules[0].columns(described(curves, features))
-        rest = np.mean([booster.predict(inputs) for booster in self.boosters], axis=0)
-        return self.linear(curves, features) + self.unit * rest
+        return expected + self.unit * np.mean([_staged(booster, inputs)[self.trees] for booster in self.boosters], axis=0)
 
 
 @predictor("curve-boosting", knobs=KNOBS, paper="Greedy Function Approximation: A Gradient Boosting Machine (2001)")
@@ -45,11 +48,12 @@ class CurveBoosting(CurvePredictor):
     """Gradient-boosted trees on what ridge regression leaves over; inputs are levels and records of the curve, and the features.
 
     Trees cannot extend a line, so the line is not left to them: they are fitted to the leave-one-out errors of ``curve-ridge``. The
-    trees of all folds of the cross-validation are kept and averaged, and no further fit on all rows is made.
+    trees of all folds of the cross-validation are kept and averaged, and no further fit on all rows is made. As many of them are used
+    as leave the least cross-validated error, none where the line is better alone.
 
     Args:
         seed: of the folds and of the subsamples.
-        trees: of each fold.
+        trees: of each fold, at most.
         depth: of a tree.
         rate: by which each tree is shrunk.
         folds: of the cross-validation.
@@ -69,12 +73,13 @@ class CurveBoosting(CurvePredictor):
         inputs = linear.rules[0].columns(described(lesson.curves, lesson.features))
         errors = within(lesson.finals - linear.held_out)
         unit, folds = float(errors.std()) or 1.0, lesson.folds(self.folds)
-        rest, boosters = np.empty_like(errors), []
+        rest, boosters = np.empty((self.trees + 1, len(errors))), []
         with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
             for fold in range(int(folds.max()) + 1):
                 boosters.append(self._booster(lesson, fold).fit(inputs[folds != fold], errors[folds != fold] / unit))
-                rest[folds == fold] = boosters[-1].predict(inputs[folds == fold])
-        return _BoostedRule(linear, tuple(boosters), unit, linear.held_out + unit * rest)
+                rest[:, folds == fold] = _staged(boosters[-1], inputs[folds == fold])
+        trees = int(np.square(errors / unit - rest).mean(axis=1).argmin())
+        return _BoostedRule(linear, tuple(boosters), trees, unit, linear.held_out + unit * rest[trees])
 
     def _booster(self, lesson: Lesson, fold: int) -> Any:
         from sklearn.ensemble import GradientBoostingRegressor
@@ -87,3 +92,8 @@ class CurveBoosting(CurvePredictor):
             max_features=0.5,
             random_state=derive_seed(self.seed, "fit", f"trees {lesson.step} {fold}") % 2**31,
         )
+
+
+def _staged(booster: Any, inputs: Any) -> Any:
+    """[trees + 1, m] what a booster says with its first 0, 1, 2, ... trees."""
+    return np.array([np.zeros(len(inputs)), *booster.staged_predict(inputs)])
