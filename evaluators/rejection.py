@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..search_space.choices import Integer, Real
+from ..search_space.files import write_atomically
 from ..search_space.outcomes import Report
 from ..search_space.protocols import Job
 from .errors import EvaluationError
@@ -179,8 +180,6 @@ def _check_reachable(task: Task, ratio: float) -> None:
 
 def _keep(folder: Path, verdict: Verdict) -> tuple[Verdict, dict[str, float]]:
     """Write the verdict to the candidate's folder, with what it says as metrics and the pass rates of the study by then."""
-    from ..search_space.files import write_atomically
-
     facts = {"rejection_steps": float(verdict.steps), "ratio_over_chance": verdict.ratio, "gradient_norm": verdict.gradient_norm or 0.0}
     facts |= _rates([*_siblings(folder), verdict])
     write_atomically(folder / VERDICT, json.dumps({"verdict": asdict(verdict), "facts": facts}, indent=1))

@@ -173,6 +173,7 @@ def test_trees_that_do_not_help_are_left_out():
     """Finals on a line leave the trees nothing; finals with a step in a feature are worth some."""
     straight = _lesson(60)
     linear = CurveBoosting(seed=0).learned(straight)
+    assert linear.trees == 0
     assert np.allclose(linear(straight.curves, straight.features), ridge_rule(straight)(straight.curves, straight.features), atol=0.05)
     stepped = replace(straight, finals=straight.finals + 4.0 * (np.abs(straight.features[:, 0]) > 0.7), shared={})
     boosted = CurveBoosting(seed=0).learned(stepped)

@@ -13,6 +13,7 @@ from ...search_space.errors import ConfigError
 from ..registry import PREDICTORS, check_knobs, predictor
 from .base import CurvePredictor, Rule
 from .lesson import Lesson
+from .weights import inverse_power
 
 MEMBERS = ("last-value", "last-value-line", "parametric-curves", "curve-ridge", "curve-svr", "curve-boosting")
 UNFORESEEN = 6.0
@@ -80,7 +81,4 @@ def weights_of(errors: Any, sharpness: float) -> Any:
     """[m] of members with held-out ``errors`` [m, n]; their sum is 1."""
     sizes = np.abs(errors)
     most = float(UNFORESEEN * np.median(sizes, axis=1).min()) or np.inf
-    squares = np.square(np.minimum(sizes, most)).mean(axis=1)
-    best = squares.min()
-    weights = (best / squares) ** sharpness if best > 0 else (squares <= 0).astype(float)
-    return weights / weights.sum()
+    return inverse_power(np.square(np.minimum(sizes, most)).mean(axis=1), sharpness)

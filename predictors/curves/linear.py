@@ -10,6 +10,7 @@ import numpy as np
 
 from .columns import Columns
 from .lesson import Lesson, within
+from .weights import averaging
 
 PENALTIES = tuple(float(10.0**power) for power in np.linspace(-2, 3, 11))
 """Ridge penalties, in units of the number of curves divided by 100."""
@@ -42,9 +43,8 @@ def linear_rule(lesson: Lesson, describe: Describe, emphasised: int = 0, penalti
     The targets are once what is still to be gained (what the inputs cannot tell is then taken to stay as it is) and once the final
     itself (it is then taken to end like all). With the singular values :math:`U \Lambda V^T` of the standardised inputs, the
     prediction of a penalty :math:`\alpha` for a curve left out is in error by :math:`(g - \hat g) / (1 - h)`,
-    :math:`h = 1/n + \sum_k U_k^2 \lambda_k^2 / (\lambda_k^2 + \alpha)`. Targets and penalties are averaged with weights
-    :math:`\exp(-\frac n2 (E / E_{min} - 1))`, E the mean square of these errors: a setting hardly worse than the best counts nearly
-    as much, which varies less from study to study than choosing one.
+    :math:`h = 1/n + \sum_k U_k^2 \lambda_k^2 / (\lambda_k^2 + \alpha)`. Targets and penalties are averaged
+    (:func:`~archwright.predictors.curves.weights.averaging`), which varies less from study to study than choosing one.
 
     Args:
         lesson: of n curves.
@@ -79,17 +79,10 @@ class Blend:
 
     @classmethod
     def of(cls, rules: tuple[LinearRule, ...], lesson: Lesson) -> Blend:
-        """Weighted by :func:`averaging` of what they got wrong about the curves left out."""
+        """Weighted by :func:`~archwright.predictors.curves.weights.averaging` of what they got wrong about the curves left out."""
         held_out = np.array([rule.held_out for rule in rules])
         weights = averaging(np.square(held_out - within(lesson.finals, BROKEN)).mean(axis=1), len(lesson))
         return cls(rules, weights, weights @ held_out)
 
     def __call__(self, curves: Any, features: Any) -> Any:
         return self.weights @ np.array([rule(curves, features) for rule in self.rules])
-
-
-def averaging(squares: Any, count: int) -> Any:
-    """Weights of settings whose mean squared errors over ``count`` held-out curves are ``squares``, of the same shape; their sum is 1."""
-    best = squares.min()
-    weights = np.exp(-0.5 * count * (squares / best - 1)) if best > 0 else (squares <= 0).astype(float)
-    return weights / weights.sum()

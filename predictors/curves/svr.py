@@ -18,6 +18,7 @@ from .columns import Columns
 from .lesson import Lesson
 from .linear import Describe
 from .statistics import described
+from .weights import inverse_power
 
 REGRESSORS = ("nu-svr-rbf", "nu-svr-linear", "rf", "ols")
 FEATURES = ("curve", "curve+hp", "all")
@@ -102,10 +103,9 @@ class CurveSVR(CurvePredictor):
             error = float(np.square(_cross_validated(one, seen[one.view], wanted, folds)[0] - wanted).mean())
             if one.view not in best or error < best[one.view][0]:
                 best[one.view] = (error, one)
-        kept = best.values() if len(lesson) < WIDE else [min(best.values(), key=lambda pair: pair[0])]
-        powers = [(max(error, 1e-12) ** -SHARPNESS, one) for error, one in kept]
-        whole = sum(power for power, _ in powers)
-        return [(one, power / whole) for power, one in powers]
+        kept = list(best.values()) if len(lesson) < WIDE else [min(best.values(), key=lambda pair: pair[0])]
+        weights = inverse_power(np.array([error for error, _ in kept]), SHARPNESS)
+        return [(one, float(weight)) for weight, (_, one) in zip(weights, kept, strict=True)]
 
     def _settings(self, lesson: Lesson) -> list[_Setting]:
         """The candidates of the cross-validation: every regressor's grid, with every view of a candidate."""

@@ -110,14 +110,12 @@ def _macro(bench: Bench) -> Iterable[tuple[str, Comparison]]:
 
 def _pareto(bench: Bench) -> Iterable[tuple[str, Comparison]]:
     """Accuracy and latency: hypervolume above 10 % accuracy and below the largest latency, both scaled to [0, 1]."""
-    common = {"budget": 200, "reference": {"valid_accuracy": 10.0}}
     for device in DEVICES:
-        names = (*MULTI_OURS, *MULTI_PEERS)
-        yield from _one(bench, device, "nasbench201", names, 30, params={"device": device}, **common)
-    for device in DEVICES:
-        for slow, seeds in SLOW_MULTI.items():
-            names = (*MULTI_OURS, *MULTI_PEERS, slow)
-            yield from _one(bench, f"{device}, {slow}", "nasbench201", names, seeds, params={"device": device}, **common)
+        yield from _one(bench, device, "nasbench201", (*MULTI_OURS, *MULTI_PEERS), 30, **_two_objectives(device))
+
+
+def _two_objectives(device: str) -> dict[str, Any]:
+    return {"params": {"device": device}, "budget": 200, "reference": {"valid_accuracy": 10.0}}
 
 
 def _learned(bench: Bench) -> Iterable[tuple[str, Comparison]]:
@@ -134,11 +132,14 @@ def _one(bench: Bench, name: str, table: str, names: Sequence[str], seeds: int, 
 
 def _slow(bench: Bench) -> Iterable[tuple[str, Comparison]]:
     """The controllers that are too slow for all seeds, beside the others with the seeds that they have."""
-    for dataset in DATASETS:
-        for slow, seeds in SLOW.items():
-            yield from _one(
-                bench, f"{dataset}, {slow}", "nasbench201", (*OURS, *PEERS, slow), seeds, params={"dataset": dataset}, budget=200
-            )
+    for slow, seeds in SLOW.items():
+        for dataset in DATASETS:
+            names = (*OURS, *PEERS, slow)
+            yield from _one(bench, f"{dataset}, {slow}", "nasbench201", names, seeds, params={"dataset": dataset}, budget=200)
+    for slow, seeds in SLOW_MULTI.items():
+        for device in DEVICES:
+            names = (*MULTI_OURS, *MULTI_PEERS, slow)
+            yield from _one(bench, f"{device}, {slow}", "nasbench201", names, seeds, **_two_objectives(device))
 
 
 SUITES: dict[str, Runs] = {

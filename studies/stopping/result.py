@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compare.store import write_json
 from .oracle import WHOLE
 from .recorded import RecordedCurves
 from .replay import Replay
@@ -78,8 +78,7 @@ class StoppingStudy:
 
     def write(self, path: Path) -> Path:
         """Write :meth:`to_json` to a file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_json(), indent=2) + "\n")
+        write_json(path, self.to_json(), indent=2)
         return path
 
     def draw(self, path: Path) -> Path:
