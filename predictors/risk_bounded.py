@@ -29,7 +29,7 @@ KNOBS: dict[str, Domain] = {
     "warmup": Integer(6, 1000),
 }
 GO_ON = Verdict(False)
-APART = 1.25
+APART = 1.15
 """Ratio of one check to the next, once they are further apart than a step."""
 LATE = 1.0
 """By how much wider the reach is at the end of a training than at its beginning: little is saved there."""
@@ -49,7 +49,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Fit:
-    """What was learned from the first ``count`` completed candidates."""
+    """What was learned from the first ``count`` candidates that completed or were stopped."""
 
     count: int
     scale: Scale
@@ -90,8 +90,9 @@ class RiskBounded:
     ``risk`` is the probability, over a whole study, that the reported winner is worse than the best candidate of the study by more than
     ``tolerance``. Only the best candidate can be lost in that sense, so each candidate is put to one test at that level: were it to end
     at :math:`y^* + tolerance`, would it be expected to look as bad as this (:class:`~.risk_bounded_reach.Reach`)? What it is expected
-    to end at comes from a penalised regression at each check (:class:`~.risk_bounded_finals.ExpectedFinals`): after steps 1, 2, 3, 4
-    and then a quarter further each time. It is refitted each time the completed candidates have grown by 10 % and at least 2.
+    to end at comes from a penalised regression at each check (:class:`~.risk_bounded_finals.ExpectedFinals`): after each of
+    the first 7 steps and then 15 % further each time. It learns from what was stopped, too, and is refitted each time the candidates that
+    completed or were stopped have grown by 10 % and at least 2.
 
     The first ``warmup`` candidates and a random ``share`` of the rest always run to the end. The test is calibrated on these alone:
     other completed candidates were let through by the rule itself. The random share is the audit (:meth:`audit`).
@@ -145,7 +146,7 @@ class RiskBounded:
         self.steps = checks(budget)
         self._place = {step: check for check, step in enumerate(self.steps)}
         self._runs: dict[int, _Run] = {}
-        self._completed: list[_Run] = []
+        self._ended: list[_Run] = []
         self._first = self._whole = 0
         self._scale = Scale(log=self.objective.direction == "min")
         self._best = -math.inf
@@ -181,11 +182,13 @@ class RiskBounded:
             self._tally["spent"] += len(run.gains)
             self._tally["whole"] += self.budget
             self._tally["stopped"] += outcome.status == "stopped"
+        if outcome.status == "stopped":
+            self._ended.append(run)
         if outcome.status != "completed" or not math.isfinite(final):
             self._first -= run.free and not run.drawn  # another takes its place in the warm-up
             return
         run.final = final
-        self._completed.append(run)
+        self._ended.append(run)
         self._whole += run.free
         self._best = max(self._best, final)
         if run.drawn:
@@ -237,17 +240,17 @@ class RiskBounded:
         """The fit that is due: a function of the events heard."""
         if self._whole < self.warmup:
             return None
-        count = refit_at(len(self._completed), self.warmup)
+        count = refit_at(len(self._ended), self.warmup)
         if self._fit is None or (self._fit.count, self._fit.scale) != (count, self._scale):
-            self._fit = self._learned(self._completed[:count], count)
+            self._fit = self._learned(self._ended[:count], count)
         return self._fit
 
     def _learned(self, runs: Sequence[_Run], count: int) -> _Fit | None:
         import numpy as np
 
         scale = self._scale
-        rows = [(run, curve) for run in runs if len(run.gains) >= self.steps[-1] and (curve := filled(run.gains, scale)) is not None]
-        free = [run.free for run, _ in rows]
+        rows = [(run, curve) for run in runs if self._teaches(run) and (curve := filled(run.gains, scale)) is not None]
+        free = [run.free for run, _ in rows if run.final is not None]
         if sum(free) < 6:
             return None
         table = _Table.of([run.features for run, _ in rows])
@@ -259,13 +262,21 @@ class RiskBounded:
         reach = Reach.fitted(learned.held_out[free], learned.finals[free], tolerance, plan, derive_seed(self.seed, "fit", count))
         return _Fit(count, scale, learned, table, reach)
 
+    def _teaches(self, run: _Run) -> bool:
+        """A training that completed has passed every check; of one that was stopped, whatever was heard is of use."""
+        return run.final is None or len(run.gains) >= self.steps[-1]
+
     def _regressed(self, rows: _Rows, table: _Table) -> ExpectedFinals:
         import numpy as np
 
-        curves = np.array([curve[: self.steps[-1]] for _, curve in rows])
+        curves = np.full((len(rows), self.steps[-1]), np.nan)
+        for place, (_, curve) in enumerate(rows):
+            seen = curve[: self.steps[-1]]
+            curves[place, : len(seen)] = seen
+        heard = np.searchsorted(self.steps, [len(curve) for _, curve in rows], side="right")
         facts = np.array([table.row(run.features) for run, _ in rows]).reshape(len(rows), len(table.names))
-        finals = np.array([self._scale.forth(run.final) for run, _ in rows if run.final is not None])
-        return ExpectedFinals.fitted(curves, facts, finals, self.steps)
+        finals = np.array([math.nan if run.final is None else self._scale.forth(run.final) for run, _ in rows])
+        return ExpectedFinals.fitted(curves, facts, finals, self.steps, heard)
 
     def _predicted(self, rows: _Rows, entry: Entry) -> PredictedFinals:
         make = partial(entry.obj, seed=self.seed, **trained_from(entry.name, self.warmup * 2 // 3))
@@ -298,10 +309,10 @@ def usual_tolerance(objective: Objective, best: float) -> float:
 
 
 def checks(budget: int) -> tuple[int, ...]:
-    """The steps that are judged: 1, 2, 3, 4 and then a quarter further each time, up to 95 % of the budget.
+    """The steps that are judged: the first 7, and then 15 % further each time, up to 95 % of the budget.
 
     >>> checks(20)
-    (1, 2, 3, 4, 5, 7, 9, 12, 15, 19)
+    (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15, 18)
     """
     found, step = [], 1
     while step <= max(1, 0.95 * budget):

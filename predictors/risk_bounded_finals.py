@@ -12,6 +12,8 @@ FLOOR = 0.75
 """Middle halves below the median at which a final counts as hopeless, however much worse it is."""
 FEW = 6
 """Features up to which their squares are looked at; more are weighed down to count as many."""
+CARRIED = 0.5
+"""Weight of what was expected one check earlier, beside 1 for what is expected now."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,20 @@ class ExpectedFinals:
     their squares; all centred at the median, scaled by the middle four fifths and clipped at four deviations. The penalty, and whether
     the features are used, are those with the least error on curves left out, which has a closed form.
 
+    Curves that were stopped teach, too. From the last check to the first, a curve that was stopped at a check counts at all earlier
+    ones with the final expected of it there: by :math:`E[y_T | y_1 .. y_s] = E[\, E[y_T | y_1 .. y_{s'}] \,|\, y_1 .. y_s]`, s < s', which
+    holds among the curves that went on from s as well, since what let them go on was their first s steps.
+
+    One dip must not end a training: what counts is the mean of what is expected now and, with half the weight, one check earlier.
+
     Finals count as no lower than a floor below the median: how badly the hopeless end is of no interest.
 
     Args:
         steps: the checks, rising.
         floor: the value below which a final counts as this.
         models: one for each check.
-        held_out: [n, checks] what each curve is expected to end at by the others.
-        finals: [n] the finals, floored.
+        held_out: [n, checks] what each of n whole curves is expected to end at by the others.
+        finals: [n] their finals, floored.
     """
 
     steps: tuple[int, ...]
@@ -41,32 +49,63 @@ class ExpectedFinals:
     finals: Any
 
     @classmethod
-    def fitted(cls, curves: Any, features: Any, finals: Any, steps: Sequence[int]) -> ExpectedFinals:
-        """From whole curves [n, T], what was known of them [n, p] and their finals [n], all finite."""
+    def fitted(cls, curves: Any, features: Any, finals: Any, steps: Sequence[int], heard: Any = None) -> ExpectedFinals:
+        """From curves [m, T], what was known of them [m, p] and their finals [m].
+
+        Args:
+            curves: finite as far as they were heard.
+            features: finite.
+            finals: NaN for curves that were stopped.
+            steps: the checks, rising.
+            heard: [m] how many checks each curve got to; by default all of them.
+        """
         import numpy as np
 
-        low, middle, high = np.quantile(finals, [0.25, 0.5, 0.75])
+        whole = np.isfinite(finals)
+        heard = np.full(len(finals), len(steps)) if heard is None else heard
+        low, middle, high = np.quantile(finals[whole], [0.25, 0.5, 0.75])
         floor = float(middle - FLOOR * (high - low))
-        finals = np.maximum(finals, floor)
-        fits = [_fitted(np.array([shape(row, step) for row in curves.tolist()]), features, finals, floor) for step in steps]
-        return cls(tuple(steps), floor, tuple(model for model, _ in fits), np.stack([held for _, held in fits], axis=1), finals)
+        targets = np.maximum(finals, floor)
+        models, held_out = [], []
+        for check in reversed(range(len(steps))):
+            known = whole | (heard > check + 1)
+            model, held = _fitted(shape(curves[known, : steps[check]]), features[known], targets[known], floor)
+            stopped = ~whole & (heard == check + 1)
+            if stopped.any():
+                targets[stopped] = model.expected(shape(curves[stopped, : steps[check]]), features[stopped], floor)
+            models.append(model)
+            held_out.append(held[whole[known]])
+        return cls(tuple(steps), floor, tuple(models[::-1]), carried(np.stack(held_out[::-1], axis=1)), targets[whole])
 
     def expected(self, curve: Sequence[float], features: Any, check: int) -> tuple[float, float]:
-        """The final expected of a curve at the check of this index, and the root mean square error of such."""
-        step = self.steps[check]
-        model = self.models[check]
-        return max(curve[step - 1], self.floor) + model.gain(shape(curve, step), features), model.error
+        """The final expected of a curve at the check of this index, and the root mean square error of a single regression there."""
+        import numpy as np
+
+        seen, facts = np.array(curve)[None], features[None]
+        checks = range(max(0, check - 1), check + 1)
+        told = [self.models[at].expected(shape(seen[:, : self.steps[at]]), facts, self.floor) for at in checks]
+        return float(carried(np.stack(told, axis=1))[0, -1]), self.models[check].error
 
 
-def shape(curve: Sequence[float], step: int) -> list[float]:
-    """Last value and best; means of the whole, of its first half, its second half and its last third.
+def carried(told: Any) -> Any:
+    """Predictions [n, checks], each averaged with the one before it, which has the weight :data:`CARRIED`."""
+    import numpy as np
 
-    >>> shape([1.0, 2.0, 3.0, 6.0], 4)
-    [6.0, 6.0, 3.0, 1.5, 4.5, 4.5]
+    return np.concatenate([told[:, :1], (told[:, 1:] + CARRIED * told[:, :-1]) / (1 + CARRIED)], axis=1)
+
+
+def shape(curves: Any) -> Any:
+    """Last value and best; means of the whole, of the first half, the second half and the last third: [n, 6] of curves [n, s].
+
+    >>> import numpy as np
+    >>> shape(np.array([[1.0, 2.0, 3.0, 6.0]])).tolist()
+    [[6.0, 6.0, 3.0, 1.5, 4.5, 4.5]]
     """
-    seen = curve[:step]
-    parts = (seen, seen[: max(1, step // 2)], seen[step // 2 :], seen[-((step + 2) // 3) :])
-    return [seen[-1], max(seen), *(sum(part) / len(part) for part in parts)]
+    import numpy as np
+
+    step = curves.shape[1]
+    parts = (curves, curves[:, : max(1, step // 2)], curves[:, step // 2 :], curves[:, -((step + 2) // 3) :])
+    return np.stack([curves[:, -1], curves.max(axis=1), *(part.mean(axis=1) for part in parts)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -110,11 +149,12 @@ class _Model:
     base: float
     error: float
 
-    def gain(self, shaped: Sequence[float], features: Any) -> float:
+    def expected(self, shapes: Any, features: Any, floor: float) -> Any:
+        """[n] of shapes [n, 6] and features [n, p]."""
         import numpy as np
 
-        row = self.columns.apply(np.concatenate([shaped, features])[None])[0]
-        return self.base + float((row - self.centre) @ self.weights)
+        rows = self.columns.apply(np.concatenate([shapes, features], axis=1))
+        return np.maximum(shapes[:, 0], floor) + self.base + (rows - self.centre) @ self.weights
 
 
 def _fitted(shapes: Any, features: Any, finals: Any, floor: float) -> tuple[_Model, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 DRAWS = 2000
 """Simulated studies that set the reach."""
 TOP = 2.0
 """Logarithm of how much more the best curve weighs than the worst."""
-AIM = 0.65
-"""Share of the stated risk that simulated studies may use up: two dozen curves make them hopeful. Curves that obey the model to the
-letter are lost 1.3 to 1.7 times as often as simulated."""
+AIM = 0.7
+"""Share of the stated risk that simulated studies may use up: two dozen curves make them hopeful."""
+IGNORANCE = 3.0
+"""By how much wider the reach is where predictions say nothing of finals: there little is known of their errors, either."""
 SMOOTH = 0.5
 """Standard deviation, in spreads, of the noise that fills the gaps between recorded errors."""
 LOWEST = 0.3
@@ -52,11 +53,12 @@ class Reach:
 
     .. math:: \hat y_s < a_s + b_s (y^* + tolerance - \bar y) - r \, k_s \, \sigma_s
 
-    with k the lateness of the check and r the reach: the least that keeps the share of simulated studies that lose their best below
-    two thirds of the risk (:data:`AIM`). Each simulated study draws its two best finals and the best one before them from a normal
-    distribution fitted to the upper half of the finals, the place of the best at random, and the errors at all checks together from
-    those of a recorded curve (the better ones more often), smoothed, and stretched by a draw of Student's t for the few curves there
-    are. A best that the second best comes near is no loss.
+    with k the caution at the check and r the reach: the least that keeps the share of simulated studies that lose their best below
+    seven tenths of the risk (:data:`AIM`). The caution is the lateness of the check times :math:`1 + 3 (1 - R_s^2)`, R the
+    correlation of predictions and finals: waiting a few steps for a better prediction costs little. Each simulated study draws its
+    two best finals and the best one before them from a normal distribution fitted to the upper half of the finals, the place of the
+    best at random, and the errors at all checks together from those of a recorded curve (the better ones more often), smoothed, and
+    stretched by a draw of Student's t for the few curves there are. A best that the second best comes near is no loss.
 
     Args:
         centre: the weighted mean of the finals.
@@ -65,6 +67,7 @@ class Reach:
         spread: [checks] sigma, for a new curve near the centre.
         count: curves that the weights amount to.
         variance: weighted variance of the finals.
+        caution: [checks] k.
         reach: r.
     """
 
@@ -74,8 +77,8 @@ class Reach:
     spread: Any
     count: float
     variance: float
+    caution: Any
     reach: float
-    lateness: Any
 
     @classmethod
     def fitted(cls, held_out: Any, finals: Any, tolerance: float, plan: Plan, seed: int) -> Reach:
@@ -101,13 +104,13 @@ class Reach:
         errors = held_out - level - np.outer(away, slope)
         count = 1 / float(weights @ weights)
         spread = np.sqrt(np.maximum(weights @ errors**2 * count / (count - 2), 1e-18))
-        plain = cls(centre, level, slope, spread, count, variance, math.inf, plan.lateness)
-        reach = plain._calibrated(errors / spread, weights, finals, tolerance, plan, seed)
-        return cls(centre, level, slope, spread, count, variance, reach, plan.lateness)
+        known = slope**2 * variance / (slope**2 * variance + spread**2)
+        plain = cls(centre, level, slope, spread, count, variance, plan.lateness * (1 + IGNORANCE * (1 - known)), math.inf)
+        return replace(plain, reach=plain._calibrated(errors / spread, weights, finals, tolerance, plan, seed))
 
     def least(self, needed: float, check: int) -> float:
         """The least that must be expected at a check of a candidate that is to end at ``needed`` and not to be stopped."""
-        wide = self._widening(needed) * self.reach * self.lateness[check]
+        wide = self._widening(needed) * self.reach * self.caution[check]
         return float(self.level[check] + self.slope[check] * (needed - self.centre) - wide * self.spread[check])
 
     def _widening(self, final: Any) -> Any:
@@ -125,7 +128,7 @@ class Reach:
         drawn = (rows + SMOOTH * draw.standard_normal((DRAWS, 1))) * (stretch / math.hypot(1, SMOOTH))[:, None]
         ahead = best - before - tolerance
         lead = self.slope * ahead[:, None] / (self.spread * self._widening(best)[:, None])
-        needed = ((-drawn - lead) / plan.lateness).max(axis=1)
+        needed = ((-drawn - lead) / self.caution).max(axis=1)
         harmless = (best - second <= tolerance) | (place < plan.warmup) | (draw.random(DRAWS) < plan.share)
         return max(LOWEST, float(np.quantile(np.where(harmless, LOWEST, needed), 1 - AIM * plan.risk)))
 

@@ -9,7 +9,7 @@ import pytest
 
 from archwright.predictors.predictive_termination import Scale
 from archwright.predictors.risk_bounded import RiskBounded, checks, filled, usual_tolerance
-from archwright.predictors.risk_bounded_finals import ExpectedFinals
+from archwright.predictors.risk_bounded_finals import ExpectedFinals, carried
 from archwright.predictors.risk_bounded_reach import LOWEST, Plan, Reach
 from archwright.search_space.errors import ConfigError, RegistryError
 from archwright.search_space.outcomes import Objective, Outcome
@@ -112,8 +112,8 @@ def test_a_verdict_gives_its_prediction_and_its_reason():
     assert verdict.stop
     assert "stated risk of 0.05" in verdict.reason
     assert verdict.predicted["score"].mean < max(curve[-1] for curve in curves)
-    say(stopper, 99, *[0.99] * 3, first=4)
-    assert stopper.verdict(99).stop is False, "step 6 is no check"
+    say(stopper, 99, *[0.2] * 5, first=4)
+    assert stopper.verdict(99).stop is False, "step 8 is no check"
 
 
 def test_a_curve_with_holes_is_filled_from_before():
@@ -122,9 +122,9 @@ def test_a_curve_with_holes_is_filled_from_before():
     assert filled([math.nan], scale) is None
 
 
-def test_checks_come_early_and_then_a_quarter_further_each():
+def test_checks_come_early_and_then_further_apart():
     assert checks(1) == (1,)
-    assert checks(50)[:6] == (1, 2, 3, 4, 5, 7)
+    assert checks(50)[:9] == (1, 2, 3, 4, 5, 6, 7, 9, 11)
     assert checks(50)[-1] < 50
 
 
@@ -160,6 +160,46 @@ def test_the_hopeless_do_not_move_the_regression():
     worse[low, -1] -= 0.5
     fits = [ExpectedFinals.fitted(some, np.zeros((40, 0)), some[:, -1], (3,)) for some in (curves, worse)]
     assert np.allclose(fits[0].held_out, fits[1].held_out)
+
+
+def test_curves_that_were_stopped_teach_what_the_first_steps_are_worth():
+    """The second step tells the final, and the first one something of the second: those that stopped there show how much."""
+    nothing, gains = np.zeros((200, 0)), []
+    for seed in range(8):
+        draw = np.random.default_rng(seed)
+        first = draw.standard_normal(200)
+        second = 0.7 * first + 0.3 * draw.standard_normal(200)
+        curves = np.stack([first, second, second], axis=1)
+        few = ExpectedFinals.fitted(curves[:10], nothing[:10], second[:10], (1, 2))
+        more = ExpectedFinals.fitted(curves, nothing, np.where(np.arange(200) < 10, second, np.nan), (1, 2), np.full(200, 2))
+        assert more.held_out.shape == few.held_out.shape == (10, 2)
+        assert more.floor == few.floor
+        told = np.array([[fit.expected(row, nothing[0], 0)[0] for row in curves.tolist()] for fit in (few, more)])
+        errors = np.abs(told - np.maximum(second, few.floor)).mean(axis=1)
+        gains.append(errors[1] / errors[0])
+    assert np.mean(gains) < 0.95
+
+
+def test_a_curve_stopped_at_a_check_says_nothing_of_that_check():
+    curves = curves_of(20, steps=6)
+    ended = np.concatenate([curves, np.full((5, 6), np.nan)])
+    ended[20:, 0] = 9.0
+    finals, heard = np.append(curves[:, -1], [np.nan] * 5), np.array([2] * 20 + [1] * 5)
+    plain = ExpectedFinals.fitted(curves, np.zeros((20, 0)), curves[:, -1], (1, 3))
+    assert np.array_equal(ExpectedFinals.fitted(ended, np.zeros((25, 0)), finals, (1, 3), heard).held_out, plain.held_out)
+
+
+def test_one_dip_weighs_less_than_two():
+    told = np.array([[1.0, 1.0, -2.0, -2.0]])
+    assert carried(told) == pytest.approx(np.array([[1.0, 1.0, -1.0, -2.0]]))
+
+
+def test_the_reach_is_wider_where_predictions_know_little():
+    draw = np.random.default_rng(1)
+    finals = draw.standard_normal(40)
+    held = np.stack([0.3 * draw.standard_normal(40), finals + 0.1 * draw.standard_normal(40)], axis=1)
+    caution = Reach.fitted(held, finals, 0.0, Plan(200, 24, 0.01, 0.05, np.ones(2)), 0).caution
+    assert caution[0] > 3 > 1.5 > caution[1] >= 1
 
 
 def test_the_reach_knows_how_often_a_best_looks_bad():
