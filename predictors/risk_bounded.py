@@ -29,8 +29,10 @@ KNOBS: dict[str, Domain] = {
     "warmup": Integer(6, 1000),
 }
 GO_ON = Verdict(False)
-APART = 1.15
+APART = 1.25
 """Ratio of one check to the next, once they are further apart than a step."""
+FIRST = 0.03
+"""Share of the budget before which nobody is judged."""
 LATE = 1.0
 """By how much wider the reach is at the end of a training than at its beginning: little is saved there."""
 
@@ -90,9 +92,9 @@ class RiskBounded:
     ``risk`` is the probability, over a whole study, that the reported winner is worse than the best candidate of the study by more than
     ``tolerance``. Only the best candidate can be lost in that sense, so each candidate is put to one test at that level: were it to end
     at :math:`y^* + tolerance`, would it be expected to look as bad as this (:class:`~.risk_bounded_reach.Reach`)? What it is expected
-    to end at comes from a penalised regression at each check (:class:`~.risk_bounded_finals.ExpectedFinals`): after each of
-    the first 7 steps and then 15 % further each time. It learns from what was stopped, too, and is refitted each time the candidates that
-    completed or were stopped have grown by 10 % and at least 2.
+    to end at comes from a penalised regression at each check (:class:`~.risk_bounded_finals.ExpectedFinals`); the first is at 3 % of
+    the budget, and each of the others a quarter further than the one before. It learns from what was stopped, too, and is refitted each
+    time the candidates that completed or were stopped have grown by 10 % and at least 2.
 
     The first ``warmup`` candidates and a random ``share`` of the rest always run to the end. The test is calibrated on these alone:
     other completed candidates were let through by the rule itself. The random share is the audit (:meth:`audit`).
@@ -309,12 +311,12 @@ def usual_tolerance(objective: Objective, best: float) -> float:
 
 
 def checks(budget: int) -> tuple[int, ...]:
-    """The steps that are judged: the first 7, and then 15 % further each time, up to 95 % of the budget.
+    """The steps that are judged: from 3 % of the budget to 95 %, each a quarter further than the one before.
 
     >>> checks(20)
-    (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15, 18)
+    (1, 2, 3, 4, 5, 7, 9, 12, 15, 19)
     """
-    found, step = [], 1
+    found, step = [], max(1, math.ceil(FIRST * budget))
     while step <= max(1, 0.95 * budget):
         found.append(step)
         step = max(step + 1, math.ceil(step * APART))

@@ -10,9 +10,9 @@ DRAWS = 2000
 """Simulated studies that set the reach."""
 TOP = 2.0
 """Logarithm of how much more the best curve weighs than the worst."""
-AIM = 0.7
-"""Share of the stated risk that simulated studies may use up: two dozen curves make them hopeful."""
-IGNORANCE = 3.0
+AIM = 0.8
+"""Share of the stated risk that simulated studies may use up: few curves make them hopeful."""
+IGNORANCE = 5.0
 """By how much wider the reach is where predictions say nothing of finals: there little is known of their errors, either."""
 SMOOTH = 0.5
 """Standard deviation, in spreads, of the noise that fills the gaps between recorded errors."""
@@ -54,7 +54,7 @@ class Reach:
     .. math:: \hat y_s < a_s + b_s (y^* + tolerance - \bar y) - r \, k_s \, \sigma_s
 
     with k the caution at the check and r the reach: the least that keeps the share of simulated studies that lose their best below
-    seven tenths of the risk (:data:`AIM`). The caution is the lateness of the check times :math:`1 + 3 (1 - R_s^2)`, R the
+    four fifths of the risk (:data:`AIM`). The caution is the lateness of the check times :math:`1 + 5 (1 - R_s^2)`, R the
     correlation of predictions and finals: waiting a few steps for a better prediction costs little. Each simulated study draws its
     two best finals and the best one before them from a normal distribution fitted to the upper half of the finals, the place of the
     best at random, and the errors at all checks together from those of a recorded curve (the better ones more often), smoothed, and

@@ -124,7 +124,7 @@ def test_a_curve_with_holes_is_filled_from_before():
 
 def test_checks_come_early_and_then_further_apart():
     assert checks(1) == (1,)
-    assert checks(50)[:9] == (1, 2, 3, 4, 5, 6, 7, 9, 11)
+    assert checks(50)[:8] == (2, 3, 4, 5, 7, 9, 12, 15)
     assert checks(50)[-1] < 50
 
 
@@ -191,7 +191,13 @@ def test_a_curve_stopped_at_a_check_says_nothing_of_that_check():
 
 def test_one_dip_weighs_less_than_two():
     told = np.array([[1.0, 1.0, -2.0, -2.0]])
-    assert carried(told) == pytest.approx(np.array([[1.0, 1.0, -1.0, -2.0]]))
+    assert carried(told, [0.1] * 4) == pytest.approx(np.array([[1.0, 1.0, -1.0, -2.0]]))
+
+
+def test_what_was_expected_before_hardly_counts_once_much_more_is_known():
+    told = np.array([[1.0, 2.0]])
+    assert 1.98 < carried(told, [0.5, 0.1])[0, 1] < 2
+    assert carried(told, [0.1, 0.5])[0, 1] == pytest.approx(5 / 3), "never more than half"
 
 
 def test_the_reach_is_wider_where_predictions_know_little():
