@@ -69,7 +69,7 @@ class Regression:
     def predict(self, shapes: Any, features: Any) -> Any:
         """[n] of shapes [n, 6] and features [n, p]."""
         z = self.scaled.apply(shapes, features)
-        return sum(weight * part.predict(z) for weight, part in zip(self.weights, self.parts, strict=True))
+        return sum(weight * part.predict(z) for weight, part in zip(self.weights, self.parts, strict=True) if weight)
 
 
 @dataclass(frozen=True)
