@@ -1,8 +1,10 @@
 """Epochs saved over whole simulated studies, and how often the best is lost: ``results/epochs_saved.json``.
 
 Run ``python studies/benchmarks/epochs_saved.py [--studies 1000] [--others 100] [--data FOLDER] [--out FOLDER]``. One setting for all
-files: 5 % stated risk, tolerance 0.002 of accuracy, 0.5 of perplexity. The constants of ``risk-bounded`` were
-chosen on the first three of these files, so their figures are in-sample; ``nasbench_nlp_wikitext2_a`` was not aimed at. Resumable: finished studies are on file under ``--out``.
+files: 5 % stated risk, tolerance 0.002 of accuracy, 0.5 of perplexity. Resumable: finished studies are on file under ``--out``.
+
+The constants of ``risk-bounded`` were chosen on the first three of these files, so their figures are in-sample;
+``nasbench_nlp_wikitext2_a`` was not aimed at.
 """
 
 from __future__ import annotations
