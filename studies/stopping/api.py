@@ -15,6 +15,7 @@ from .oracle import oracle_steps
 from .replay import drawn
 from .result import StoppingStudy, summary
 from .setting import Named, named, setting
+from .sources import Sources
 from .store import Store
 from .worker import Task
 
@@ -22,7 +23,7 @@ STOPPER = "risk-bounded"
 
 
 def study_stopping(
-    curves: str | os.PathLike[str],
+    curves: Sources,
     *,
     stoppers: Sequence[str] = (STOPPER,),
     metric: str | None = None,
@@ -34,16 +35,18 @@ def study_stopping(
     jobs: int | None = None,
     out: str | os.PathLike[str] | None = "stopping",
     plugins: Sequence[str] = (),
+    runs: str | os.PathLike[str] = "runs",
     progress: bool = True,
 ) -> StoppingStudy:
     """Replay whole studies over recorded learning curves, and count what each stopper saves and loses.
 
-    A study draws a random 80 % of the file and tries it in random order, ``workers`` at a time, in virtual time: a step of every
+    A study draws a random 80 % of the trainings and tries it in random order, ``workers`` at a time, in virtual time: a step of every
     training takes as long. Warm-up and candidates that run to the end for the audit are counted in. Each finished study is on file: a
     second call does only what is missing, and more studies or stoppers add to it.
 
     Args:
-        curves: a Parquet file, see :func:`~.recorded.load_curves`.
+        curves: a Parquet file, see :func:`~.recorded.load_curves`, or one study or several that stopped nobody, see
+            :func:`~.recorded_studies.curves_of_studies`.
         stoppers: registered names with knobs or without (``"asha:eta=3"``).
         metric: the column of the curve, where the file has several.
         direction: ``max`` or ``min``; by default by the metric's name.
@@ -54,13 +57,14 @@ def study_stopping(
         jobs: processes; by default one for each usable core.
         out: folder of all stopping studies; None keeps nothing.
         plugins: files or modules that register stoppers.
+        runs: folder of all studies, for those given by name.
         progress: show how far it is.
 
     Raises:
         ArchwrightError: one sentence, before anything has run, for whatever is unknown or does not fit together.
     """
     modules = [describe(load_plugin(plugin)) for plugin in plugins]
-    chosen, recorded = setting(curves, metric, direction, workers, tolerance, risk)
+    chosen, recorded = setting(curves, metric, direction, workers, tolerance, risk, runs)
     if studies < 1 or (jobs is not None and jobs < 1):
         raise ConfigError(f"A stopping study needs studies and jobs of at least 1, not {studies} and {jobs}.")
     runners = _stoppers(stoppers, [named(text, chosen) for text in stoppers])

@@ -16,9 +16,11 @@ QUICK = 40
 
 
 @click.command(name="study-stopping")
-@click.option("--curves", required=True, metavar="FILE", help="Recorded learning curves: a .parquet file.")
+@click.option(
+    "--curves", required=True, multiple=True, metavar="SOURCE", help="A .parquet file of learning curves, or a study; several studies: repeat."
+)
 @click.option("--stopper", "stoppers", multiple=True, metavar="NAME[:KNOBS]", help="Who stops; repeatable.  [default: risk-bounded]")
-@click.option("--metric", help="Column of the curve, where the file has several.")
+@click.option("--metric", help="Which curve, where there are several.")
 @click.option("--direction", type=click.Choice(["max", "min"]), help="By default by the metric's name.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Candidates side by side, in virtual time.")
 @click.option("--studies", type=click.IntRange(1), default=200, show_default=True, help="Replayed studies of each stopper.")
@@ -28,16 +30,18 @@ QUICK = 40
 @click.option("--plot", metavar="FILE", help="Draw saving against the rate of loss (.png, .svg or .pdf).")
 @click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one for each core]")
 @click.option("--out", default="stopping", show_default=True, metavar="FOLDER", help="Folder of all stopping studies.")
+@click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder of all studies.")
 @click.option("--plugin", "plugins", multiple=True, help="Python file or module that registers stoppers; repeatable.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Output form.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def study_stopping(stoppers: Sequence[str], studies: int, quick: bool, plot: str | None, form: str, quiet: bool, **options: Any) -> None:
     """Replay recorded learning curves under any stopper: what it saves, and how often it loses the best.
 
-    Each study is a random 80 % of the file in random order. Finished studies are kept, and the same command does only what is missing.
+    Each study is a random 80 % of the trainings in random order. Finished ones are kept, and the same command does only what is missing.
 
     \b
     archwright study-stopping --curves curves.parquet
+    archwright study-stopping --curves my-study              one that was run with --set stopper=null
     archwright study-stopping --curves curves.parquet --stopper risk-bounded --stopper asha:eta=3 --workers 4 --plot stopping.png
     """
     from ..command_line import print_result

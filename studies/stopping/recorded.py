@@ -8,15 +8,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from ...evaluators.tables.columns import Columns
 from ...evaluators.tables.files import read
+from ...search_space.architecture import Architecture, Node
 from ...search_space.errors import ConfigError, did_you_mean
 from ...search_space.outcomes import Objective
 
+NOTHING = Architecture((Node("input", "input"),), "input")
+"""The architecture of a training of which only numbers are known."""
 SHORTEST = 3
 """Steps below which a row of columns is no curve."""
 SMALL = ("ppl", "perplexity", "loss", "losses", "error", "errors", "err", "rmse", "mse", "mae", "nll", "bpc", "bpd")
@@ -46,6 +49,21 @@ class RecordedCurves:
     curves: np.ndarray
     values: np.ndarray
     features: list[dict[str, float]]
+
+    @classmethod
+    def of(cls, name: str, metric: str, direction: Literal["max", "min"], values: np.ndarray, features: list[dict[str, float]]) -> Self:
+        """From the metric as recorded [n, T].
+
+        Raises:
+            ConfigError: the curve is too short, or nothing was recorded.
+        """
+        values = np.where(np.isfinite(values), values, np.nan)
+        seen = values[np.isfinite(values)]
+        if not len(seen) or values.shape[1] < SHORTEST:
+            raise ConfigError(f'The curve "{metric}" of "{name}" has fewer than {SHORTEST} steps; record the metric after every step.')
+        log = direction == "min" and bool((seen > 0).all())
+        gains = -np.log(values) if log else values if direction == "max" else -values
+        return cls(name, metric, direction, log, gains, values, features)
 
     @property
     def finals(self) -> np.ndarray:
@@ -81,16 +99,9 @@ def load_curves(path: str | os.PathLike[str], metric: str | None = None, directi
     columns.separate()
     curves = _curves(columns)
     metric = _chosen(path, metric, curves)
-    toward = _direction(metric, direction)
     values = columns.curve(metric)
-    values = np.where(np.isfinite(values), values, np.nan)
-    seen = values[np.isfinite(values)]
-    if not len(seen) or values.shape[1] < SHORTEST:
-        raise ConfigError(f'The curve "{metric}" of "{path}" has fewer than {SHORTEST} steps; record the metric after every step.')
-    log = toward == "min" and bool((seen > 0).all())
-    gains = -np.log(values) if log else values if toward == "max" else -values
     used = {column for name in curves for column in columns.made_of(name)}
-    return RecordedCurves(path.stem, metric, toward, log, gains, values, _features(columns, used))
+    return RecordedCurves.of(path.stem, metric, direction_of(metric, direction), values, _features(columns, used))
 
 
 def _curves(columns: Columns) -> list[str]:
@@ -115,7 +126,12 @@ def _chosen(path: Path, metric: str | None, curves: Sequence[str]) -> str:
     raise ConfigError(f'"{path}" has several curves ({", ".join(curves)}); say which one with the option metric.')
 
 
-def _direction(metric: str, given: str | None) -> Literal["max", "min"]:
+def direction_of(metric: str, given: str | None) -> Literal["max", "min"]:
+    """The direction given, or the one that the metric's name tells.
+
+    Raises:
+        ConfigError: it is neither ``max`` nor ``min``.
+    """
     if given is None:
         return "min" if _words(metric) & set(SMALL) else "max"
     if given not in ("max", "min"):

@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ...search_space.architecture import Architecture, Node
 from ...search_space.choices import Choice, Real, Trace, round_real
 from ...search_space.outcomes import Outcome, Report
 from ...search_space.protocols import Candidate, Stopper
 from ...search_space.seeds import generator
-from .recorded import RecordedCurves
+from .recorded import NOTHING, RecordedCurves
 
-NOTHING = Architecture((Node("input", "input"),), "input")
 DRAWN = 0.8
 """The share of the recorded trainings that a study draws, so that the best differs from study to study."""
 

@@ -72,7 +72,7 @@ class StoppingStudy:
     def to_json(self) -> dict[str, Any]:
         """Everything as JSON values."""
         facts = {"curves": self.curves.name, "candidates": len(self.curves), "steps": self.curves.budget}
-        chosen = {name: value for name, value in vars(self.setting).items() if name != "path"}
+        chosen = {name: value for name, value in vars(self.setting).items() if name != "sources"}
         oracle = {"saving": self.oracle, "whole": WHOLE}
         return {**facts, **chosen, "oracle": oracle, "stoppers": [summary.to_json() for summary in self.summaries]}
 

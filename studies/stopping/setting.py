@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,9 @@ from ...search_space.registry import Entry
 from ..compare.contender import name_and_knobs
 from ..compare.sources import fingerprint, sources_of
 from ..parts import made_stopper
-from .recorded import RecordedCurves, load_curves
+from .recorded import RecordedCurves
 from .replay import Replay, candidates, drawn, replay
+from .sources import Sources, found_sources, recorded_curves
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Setting:
     """What all replays of a stopping study share.
 
     Args:
-        path: the file of the curves.
-        metric, direction: as for :func:`~.recorded.load_curves`.
+        sources: the file of the curves, or the folders of the studies that recorded them.
+        metric, direction: as for :func:`~.sources.recorded_curves`.
         workers: candidates trained side by side.
         tolerance: how much worse than the best the reported winner may be, in units of the metric.
         risk: the stated risk, handed to stoppers that take a risk *and* a tolerance.
     """
 
-    path: str
+    sources: Sequence[str]
     metric: str
     direction: str
     workers: int
@@ -67,24 +67,31 @@ class Named:
 
 
 def setting(
-    path: str | os.PathLike[str], metric: str | None, direction: str | None, workers: int, tolerance: float | None, risk: float
+    given: Sources,
+    metric: str | None,
+    direction: str | None,
+    workers: int,
+    tolerance: float | None,
+    risk: float,
+    runs: str | os.PathLike[str] = "runs",
 ) -> tuple[Setting, RecordedCurves]:
     """The setting with what was left open filled in, and the curves.
 
     Raises:
         ConfigError: the curves cannot be read, or a number makes no sense.
     """
-    curves = load_curves(path, metric, direction)
+    sources = found_sources(given, runs)
+    curves = recorded_curves(sources, metric, direction)
     if workers < 1:
         raise ConfigError(f"A stopping study needs workers of at least 1, not {workers}.")
     if not np.isfinite(curves.finals).any():
-        raise ConfigError(f'No training in "{path}" ran to the end; a stopping study needs whole curves.')
+        raise ConfigError(f'No training in "{curves.name}" ran to the end; a stopping study needs whole curves.')
     if tolerance is None:
         best = curves.values[int(np.nanargmax(curves.finals)), -1]
         tolerance = usual_tolerance(curves.objective, float(best))
     if tolerance < 0:
         raise ConfigError(f"The tolerance of a stopping study was given as {tolerance}; it must not be negative.")
-    return Setting(str(Path(path).absolute()), curves.metric, curves.direction, workers, tolerance, risk), curves
+    return Setting(tuple(map(str, sources)), curves.metric, curves.direction, workers, tolerance, risk), curves
 
 
 def named(text: str, chosen: Setting) -> Named:

@@ -10,8 +10,8 @@ from ...search_space.errors import ArchwrightError, StudyError
 from ...search_space.plugins import load_job_plugins
 from ..parts import line_in
 from ..processes import Do, main
-from .recorded import load_curves
 from .setting import Replayer, Setting, named
+from .sources import recorded_curves
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def prepared(request: Mapping[str, Any]) -> Do:
     for text, key in request["stoppers"].items():
         if stoppers[text].key != key:
             raise StudyError(f'The code of the stopper "{text}" changed after the stopping study had begun; run it again.')
-    replayer = Replayer(chosen, load_curves(chosen.path, chosen.metric, chosen.direction), list(stoppers.values()))
+    replayer = Replayer(chosen, recorded_curves(chosen.sources, chosen.metric, chosen.direction), list(stoppers.values()))
 
     def do(task: Mapping[str, Any]) -> dict[str, Any]:
         try:
