@@ -15,7 +15,7 @@ from archwright.studies.stopping.api import study_stopping
 from archwright.studies.stopping.recorded_studies import curves_of_studies
 from archwright.studies.stopping.sources import found_sources, recorded_curves
 
-STEPS, TRIALS = 5, 14
+STEPS, TRIALS = 5, 8
 
 
 def _study(folder: Path, name: str, **fields: object) -> Path:
@@ -89,7 +89,7 @@ def test_curves_that_a_stopper_cut_short_are_refused(tmp_path: Path) -> None:
 
 
 def test_studies_of_different_budgets_are_refused(studies: list[Path], tmp_path: Path) -> None:
-    short = _study(tmp_path, "short", epochs=4)
+    short = _study(tmp_path, "short", epochs=4, trials=2)
     with pytest.raises(ConfigError, match="trained for 4 epochs, those of .*s0.* for 5"):
         curves_of_studies([studies[0], short])
 
@@ -113,3 +113,13 @@ def test_a_study_is_replayed_like_a_file(studies: list[Path], tmp_path: Path) ->
     again = study_stopping(studies, **options)
     assert again.to_json() == found.to_json()
     assert "sources" not in found.to_json()
+
+
+def test_a_study_draws_the_share_that_was_asked_for(studies: list[Path], tmp_path: Path) -> None:
+    options = {"stoppers": ["median"], "studies": 2, "jobs": 1, "progress": False, "out": tmp_path}
+    whole, half = (study_stopping(studies, share=share, **options) for share in (1.0, 0.5))
+    assert (whole.to_json()["share"], half.to_json()["share"]) == (1.0, 0.5)
+    assert whole.folder != half.folder
+    assert half.summaries[0].completed < whole.summaries[0].completed
+    with pytest.raises(ConfigError, match=r"study of 0.01 of 16 trainings was asked for; it needs 2"):
+        study_stopping(studies, share=0.01, **options)

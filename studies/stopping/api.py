@@ -12,7 +12,7 @@ from ..compare.store import kept_or_not
 from ..compare.progress import Progress
 from ..processes import Answer, spread, usable_cores
 from .oracle import oracle_steps
-from .replay import drawn
+from .replay import DRAWN, drawn
 from .result import StoppingStudy, summary
 from .setting import Named, named, setting
 from .sources import Sources
@@ -32,6 +32,7 @@ def study_stopping(
     studies: int = 200,
     tolerance: float | None = None,
     risk: float = 0.05,
+    share: float = DRAWN,
     jobs: int | None = None,
     out: str | os.PathLike[str] | None = "stopping",
     plugins: Sequence[str] = (),
@@ -40,9 +41,9 @@ def study_stopping(
 ) -> StoppingStudy:
     """Replay whole studies over recorded learning curves, and count what each stopper saves and loses.
 
-    A study draws a random 80 % of the trainings and tries it in random order, ``workers`` at a time, in virtual time: a step of every
-    training takes as long. Warm-up and candidates that run to the end for the audit are counted in. Each finished study is on file: a
-    second call does only what is missing, and more studies or stoppers add to it.
+    A study draws a random 80 % (``share``) of the trainings and tries it in random order, ``workers`` at a time, in virtual time: a step
+    of every training takes as long. Warm-up and candidates that run to the end for the audit are counted in. Each finished study is on
+    file: a second call does only what is missing, and more studies or stoppers add to it.
 
     Args:
         curves: a Parquet file, see :func:`~.recorded.load_curves`, or one study or several that stopped nobody, see
@@ -54,6 +55,7 @@ def study_stopping(
         studies: how many; study i is the same for every stopper.
         tolerance: how much worse than the best the winner may be, in units of the metric; by default as of ``risk-bounded``.
         risk: stated risk, handed to stoppers that take one for the whole study.
+        share: part of the trainings that a study draws; less makes the best differ more from study to study.
         jobs: processes; by default one for each usable core.
         out: folder of all stopping studies; None keeps nothing.
         plugins: files or modules that register stoppers.
@@ -64,7 +66,7 @@ def study_stopping(
         ArchwrightError: one sentence, before anything has run, for whatever is unknown or does not fit together.
     """
     modules = [describe(load_plugin(plugin)) for plugin in plugins]
-    chosen, recorded = setting(curves, metric, direction, workers, tolerance, risk, runs)
+    chosen, recorded = setting(curves, metric, direction, workers, tolerance, risk, runs, share)
     if studies < 1 or (jobs is not None and jobs < 1):
         raise ConfigError(f"A stopping study needs studies and jobs of at least 1, not {studies} and {jobs}.")
     runners = _stoppers(stoppers, [named(text, chosen) for text in stoppers])
@@ -89,7 +91,7 @@ def study_stopping(
         found = [store.read(runner) for runner in runners]
     wanted = range(studies)
     summaries = [summary(r.label, [known[seed] for seed in wanted], chosen.tolerance) for r, known in zip(runners, found, strict=True)]
-    steps = [oracle_steps(recorded, drawn(recorded, seed), chosen.tolerance) for seed in wanted]
+    steps = [oracle_steps(recorded, drawn(recorded, seed, share), chosen.tolerance) for seed in wanted]
     oracle = sum(full for _, full in steps) / sum(used for used, _ in steps)
     return StoppingStudy(chosen, recorded, summaries, oracle, None if out is None else store.folder)
 

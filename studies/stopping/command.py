@@ -26,6 +26,7 @@ QUICK = 40
 @click.option("--studies", type=click.IntRange(1), default=200, show_default=True, help="Replayed studies of each stopper.")
 @click.option("--tolerance", type=click.FloatRange(0), help="How much worse than the best the winner may be, in units of the metric.")
 @click.option("--risk", type=click.FloatRange(0, 0.5), default=0.05, show_default=True, help="Stated risk of a worse winner.")
+@click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=0.8, show_default=True, help="Part of them a study draws.")
 @click.option("--quick", is_flag=True, help=f"At most {QUICK} studies: about two minutes.")
 @click.option("--plot", metavar="FILE", help="Draw saving against the rate of loss (.png, .svg or .pdf).")
 @click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one for each core]")
@@ -37,7 +38,7 @@ QUICK = 40
 def study_stopping(stoppers: Sequence[str], studies: int, quick: bool, plot: str | None, form: str, quiet: bool, **options: Any) -> None:
     """Replay recorded learning curves under any stopper: what it saves, and how often it loses the best.
 
-    Each study is a random 80 % of the trainings in random order. Finished ones are kept, and the same command does only what is missing.
+    Each study is a random share of the trainings in random order. Finished ones are kept, and the same command does only what is missing.
 
     \b
     archwright study-stopping --curves curves.parquet

@@ -20,8 +20,11 @@ from ..compare.contender import name_and_knobs
 from ..compare.sources import fingerprint, sources_of
 from ..parts import made_stopper
 from .recorded import RecordedCurves
-from .replay import Replay, candidates, drawn, replay
+from .replay import DRAWN, Replay, candidates, drawn, replay
 from .sources import Sources, found_sources, recorded_curves
+
+FEWEST = 2
+"""Candidates of a study."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Setting:
         workers: candidates trained side by side.
         tolerance: how much worse than the best the reported winner may be, in units of the metric.
         risk: the stated risk, handed to stoppers that take a risk *and* a tolerance.
+        share: part of the trainings that a study draws.
     """
 
     sources: Sequence[str]
@@ -42,11 +46,12 @@ class Setting:
     workers: int
     tolerance: float
     risk: float
+    share: float = DRAWN
 
     def facts(self, curves: RecordedCurves) -> dict[str, Any]:
         """What decides a replay besides the stopper and the seed."""
         digest = hashlib.sha256(np.ascontiguousarray(curves.values).tobytes() + repr(curves.features).encode()).hexdigest()
-        return {"metric": self.metric, "direction": self.direction, "workers": self.workers, "tolerance": self.tolerance, "curves": digest}
+        return {"metric": self.metric, "direction": self.direction, "workers": self.workers, "tolerance": self.tolerance, "share": self.share, "curves": digest}
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ def setting(
     tolerance: float | None,
     risk: float,
     runs: str | os.PathLike[str] = "runs",
+    share: float = DRAWN,
 ) -> tuple[Setting, RecordedCurves]:
     """The setting with what was left open filled in, and the curves.
 
@@ -84,6 +90,8 @@ def setting(
     curves = recorded_curves(sources, metric, direction)
     if workers < 1:
         raise ConfigError(f"A stopping study needs workers of at least 1, not {workers}.")
+    if not 0 < share <= 1 or round(share * len(curves)) < FEWEST:
+        raise ConfigError(f"A study of {share:g} of {len(curves)} trainings was asked for; it needs {FEWEST} of them at least, and at most all.")
     if not np.isfinite(curves.finals).any():
         raise ConfigError(f'No training in "{curves.name}" ran to the end; a stopping study needs whole curves.')
     if tolerance is None:
@@ -91,7 +99,7 @@ def setting(
         tolerance = usual_tolerance(curves.objective, float(best))
     if tolerance < 0:
         raise ConfigError(f"The tolerance of a stopping study was given as {tolerance}; it must not be negative.")
-    return Setting(tuple(map(str, sources)), curves.metric, curves.direction, workers, tolerance, risk), curves
+    return Setting(tuple(map(str, sources)), curves.metric, curves.direction, workers, tolerance, risk, share), curves
 
 
 def named(text: str, chosen: Setting) -> Named:
@@ -116,6 +124,6 @@ class Replayer:
         self._known = candidates(curves)
 
     def __call__(self, label: str, seed: int) -> Replay:
-        rows = drawn(self.curves, seed)
+        rows = drawn(self.curves, seed, self.chosen.share)
         stopper = self._stoppers[label].make(self.curves, len(rows), seed)
         return replay(self.curves, rows, stopper, workers=self.chosen.workers, known=self._known)
