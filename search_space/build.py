@@ -37,7 +37,11 @@ def build(architecture: Architecture, input: TensorSpec, output: OutputSpec, *, 
         BuildError: a node cannot read what it is given; names the node, its block and the shapes.
         RegistryError: a block or rule is unknown.
     """
-    plan = plan_network(architecture, input, output)
+    return drawn(plan_network(architecture, input, output), seed)
+
+
+def drawn(plan: Plan, seed: int = 0) -> Network:
+    """The module of a plan, its parameters drawn from ``seed`` alone."""
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         return plan.make(Network)

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from .architecture import Architecture
-from .build import build, plan_network
+from .build import drawn, plan_network
 from .network import Network
 from .shapes import inputs_of, zeros_of
 from .specs import OutputSpec, TensorSpec
@@ -52,11 +52,12 @@ def cost(architecture: Architecture, input: TensorSpec, output: OutputSpec) -> C
     Raises:
         BuildError: the architecture cannot be built.
     """
-    network = plan_network(architecture, input, output).meta(Network)
+    plan = plan_network(architecture, input, output)
+    network = plan.meta(Network)
     params = sum(parameter.numel() for parameter in network.parameters())
     device = "meta"
     if params <= MOST_ON_CPU:
-        device, network = "cpu", build(architecture, input, output)
+        device, network = "cpu", drawn(plan)
     return Cost(params, *_run(network, *_sample(input, 1, device)))
 
 
