@@ -110,7 +110,8 @@ class RiskBounded:
     Rates of loss on these three are therefore hopeful, whatever the seeds of the replay: other seeds draw the same curves.
 
     The bound is known to fail where the best are unlike the rest and the warm-up holds none like them: on random recurrent cells
-    (NAS-Bench-NLP), whose few best learn slowly at first, the best was lost far more often than stated. Replay curves of your own kind.
+    (NAS-Bench-NLP) and on small networks for handwritten digits, whose best learn slowly at first, the best was lost several times as
+    often as stated. Replay curves of your own kind: ``archwright study-stopping --curves STUDY``.
 
     A metric that is made small and has been positive throughout is looked at on the scale of its logarithm.
 
