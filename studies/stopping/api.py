@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 from ...search_space.errors import ConfigError, StudyError
 from ...search_space.plugins import describe, load_plugin
-from ..compare.store import kept_or_not
 from ..compare.progress import Progress
+from ..compare.store import kept_or_not
 from ..processes import Answer, spread, usable_cores
 from .oracle import oracle_steps
 from .replay import DRAWN, drawn
@@ -75,7 +75,9 @@ def study_stopping(
     with kept_or_not(out) as folder:
         store = Store(folder, chosen, recorded)
         found = [store.read(runner) for runner in runners]
-        todo = [Task(runner.label, seed) for seed in range(studies) for runner, known in zip(runners, found, strict=True) if seed not in known]
+        todo = [
+            Task(runner.label, seed) for seed in range(studies) for runner, known in zip(runners, found, strict=True) if seed not in known
+        ]
         by_label = {runner.label: runner for runner in runners}
         with Progress(len(todo), studies * len(runners) - len(todo), shown=progress) as bar:
 

@@ -17,7 +17,11 @@ QUICK = 40
 
 @click.command(name="study-stopping")
 @click.option(
-    "--curves", required=True, multiple=True, metavar="SOURCE", help="A .parquet file of learning curves, or a study; several studies: repeat."
+    "--curves",
+    required=True,
+    multiple=True,
+    metavar="SOURCE",
+    help="A .parquet file of learning curves, or a study; several studies: repeat.",
 )
 @click.option("--stopper", "stoppers", multiple=True, metavar="NAME[:KNOBS]", help="Who stops; repeatable.  [default: risk-bounded]")
 @click.option("--metric", help="Which curve, where there are several.")

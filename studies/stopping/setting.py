@@ -51,7 +51,14 @@ class Setting:
     def facts(self, curves: RecordedCurves) -> dict[str, Any]:
         """What decides a replay besides the stopper and the seed."""
         digest = hashlib.sha256(np.ascontiguousarray(curves.values).tobytes() + repr(curves.features).encode()).hexdigest()
-        return {"metric": self.metric, "direction": self.direction, "workers": self.workers, "tolerance": self.tolerance, "share": self.share, "curves": digest}
+        return {
+            "metric": self.metric,
+            "direction": self.direction,
+            "workers": self.workers,
+            "tolerance": self.tolerance,
+            "share": self.share,
+            "curves": digest,
+        }
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,9 @@ def setting(
     if workers < 1:
         raise ConfigError(f"A stopping study needs workers of at least 1, not {workers}.")
     if not 0 < share <= 1 or round(share * len(curves)) < FEWEST:
-        raise ConfigError(f"A study of {share:g} of {len(curves)} trainings was asked for; it needs {FEWEST} of them at least, and at most all.")
+        raise ConfigError(
+            f"A study of {share:g} of {len(curves)} trainings was asked for; it needs {FEWEST} of them at least, and at most all."
+        )
     if not np.isfinite(curves.finals).any():
         raise ConfigError(f'No training in "{curves.name}" ran to the end; a stopping study needs whole curves.')
     if tolerance is None:
