@@ -204,7 +204,7 @@ def test_a_stopper_that_raises_ends_the_study_with_its_line(recorded):
 def test_curves_that_never_end_cannot_be_studied(tmp_path):
     path = tmp_path / "half.parquet"
     pandas.DataFrame({"acc_1": [0.1], "acc_2": [0.2], "acc_3": [None]}).to_parquet(path)
-    with pytest.raises(ConfigError, match="ran to the end|not numeric"):
+    with pytest.raises(ConfigError, match="ran to the end"):
         archwright.study_stopping(path, out=None, progress=False)
 
 

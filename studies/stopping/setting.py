@@ -97,12 +97,12 @@ def setting(
     curves = recorded_curves(sources, metric, direction)
     if workers < 1:
         raise ConfigError(f"A stopping study needs workers of at least 1, not {workers}.")
+    if not np.isfinite(curves.finals).any():
+        raise ConfigError(f'No training in "{curves.name}" ran to the end; a stopping study needs whole curves.')
     if not 0 < share <= 1 or round(share * len(curves)) < FEWEST:
         raise ConfigError(
             f"A study of {share:g} of {len(curves)} trainings was asked for; it needs {FEWEST} of them at least, and at most all."
         )
-    if not np.isfinite(curves.finals).any():
-        raise ConfigError(f'No training in "{curves.name}" ran to the end; a stopping study needs whole curves.')
     if tolerance is None:
         best = curves.values[int(np.nanargmax(curves.finals)), -1]
         tolerance = usual_tolerance(curves.objective, float(best))
