@@ -2,9 +2,11 @@
 
 Run ``python studies/benchmarks/n2n.py``; writes ``results/n2n.json``. For each seed a teacher of 174,970 parameters (16, 32 and 64
 channels, two basic blocks a stage, stem of stride 2) is trained; at most ``--students`` students are distilled for two epochs on
-8,000 images; the one with the best reward among those at least ``--smaller`` times smaller is distilled in full and measured on
-the test split. Then a teacher twice as deep is compressed twice, by a new policy and by the one just learnt, and the students that
-each needs for the same reward are counted. Every student is a line of ``search.jsonl``: a run that was stopped goes on there.
+8,000 images; the one with the best reward among those at least ``--smaller`` times smaller is trained in full, on the labels of
+shifted images as its teacher was, and measured on the test split; beside it the teacher trained anew for as long as the winner
+(``--no-longer-teachers`` leaves that out). Then a teacher twice as deep is compressed twice, by a new policy and by the one just
+learnt, and the students that each needs for the same reward are counted. Every student is a line of ``search.jsonl``: a run that
+was stopped goes on there.
 
 Smaller, for a trial: ``--seeds 1 --images 500 --full-images 1000 --teacher-epochs 1 --full-epochs 1 --students 12
 --deep-students 10 --removal 1 --shrink 10``.
@@ -18,7 +20,7 @@ import multiprocessing
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,8 @@ from archwright.evaluators.training.files import load_weights
 from archwright.search_space.architecture import Architecture
 from archwright.search_space.choices import Trace, trace_key
 from archwright.search_space.cost import cost
-from archwright.search_space.outcomes import Objective, Outcome, Report
+from archwright.search_space.files import write_atomically
+from archwright.search_space.outcomes import Objective, Outcome
 from archwright.search_space.protocols import Job
 from archwright.search_space.seeds import derive_seed
 from archwright.search_space.spaces.compressed import compressed_space
@@ -41,10 +44,13 @@ from archwright.studies.export import export_network
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "images" / "fashion_mnist.npz"
 RECIPE = {"batch_size": 128, "learning_rate": 0.01, "weight_decay": 0.01, "average": 0.2}
+FULL = {**RECIPE, "batch_size": 64}  # of winners
 TARGETS = {"times_smaller": 10.0, "points_lost": 1.0}
 SHALLOW, DEEP = 2, 4  # basic blocks a stage
 SHARES = (0.9, 0.95, 0.99)
 POLICY = "policy.safetensors"
+ASIDE = ("data", "folder", "save", "processes", "longer_teachers")  # settings that decide no figure
+LONGER = "longer-teacher.json"
 
 
 def main() -> None:
@@ -65,6 +71,9 @@ def main() -> None:
                 if options.deep_students and seed in unfinished and seed not in waiting.values():
                     unfinished.remove(seed)
                     waiting[workers.submit(compress_deep, settings, seed, True)] = seed
+        if options.longer_teachers:
+            for line in workers.map(longer_teacher, [settings] * options.seeds, seeds):
+                print(f"{time.perf_counter() - began:7.0f} s  {line}", flush=True)
     figures = measured(settings)
     print(json.dumps(figures, indent=1))
     if options.save:
@@ -82,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--deep-students", type=int, default=80, help="of each search on the deep teacher; 0 leaves it out")
     parser.add_argument("--full-images", type=int, default=57_000, help="training images of teachers and winners")
     parser.add_argument("--teacher-epochs", type=int, default=8)
-    parser.add_argument("--full-epochs", type=int, default=12, help="epochs of the winner")
+    parser.add_argument("--full-epochs", type=int, default=20, help="epochs of the winner")
+    parser.add_argument("--no-longer-teachers", dest="longer_teachers", action="store_false", help="train no teacher as long as the winner")
     parser.add_argument("--removal", type=int, default=20, help="updates of the removal stage")
     parser.add_argument("--shrink", type=int, default=40, help="updates of the shrinkage stage")
     parser.add_argument("--lr", type=float, default=0.03, help="learning rate of the policies, which make few updates here")
@@ -122,15 +132,22 @@ def trained(settings: dict[str, Any], folder: Path, blocks: int, seed: int) -> P
         return folder
     architecture = residual_network(blocks=blocks, stride=settings["stem_stride"])
     run = folder.with_name(f"{folder.name}-training")
-    run.mkdir(parents=True, exist_ok=True)
-    spec = _task(settings, settings["full_images"], shift=1)
-    job = Job(blocks, architecture.to_json(), spec, {"name": "train"}, seed, settings["teacher_epochs"], str(run))
-    reports = list(train(job, **RECIPE))
-    task = load_task(spec)
-    facts = {"metrics": {**reports[-1].metrics, **test_metrics(job)}}
+    metrics = _in_full(settings, architecture, run, seed, blocks, settings["teacher_epochs"], RECIPE)
+    task = load_task(_task(settings, settings["full_images"]))
     sample = ((task.train.x[:2] - task.input_scaling.mean) / task.input_scaling.std).astype("float32") if task.input_scaling else None
     shutil.rmtree(folder, ignore_errors=True)
-    return export_network(folder, architecture, task.input, task.output, load_weights(run), sample, facts=facts)
+    return export_network(folder, architecture, task.input, task.output, load_weights(run), sample, facts={"metrics": metrics})
+
+
+def _in_full(
+    settings: dict[str, Any], architecture: Architecture, run: Path, seed: int, number: int, epochs: int, recipe: Mapping[str, Any]
+) -> dict[str, float]:
+    """The metrics of a network trained on the labels of all images, moved by a pixel at random; goes on where it was stopped."""
+    run.mkdir(parents=True, exist_ok=True)
+    spec = _task(settings, settings["full_images"], shift=1)
+    job = Job(number, architecture.to_json(), spec, {"name": "train"}, seed, epochs, str(run))
+    reports = list(train(job, **recipe))
+    return {**reports[-1].metrics, **test_metrics(job)}
 
 
 def search(settings: dict[str, Any], folder: Path, teacher: Path, seed: int, most: int, policy: str | None = None) -> list[dict[str, Any]]:
@@ -173,37 +190,40 @@ def _evaluated(
     trial = folder / "student"
     shutil.rmtree(trial, ignore_errors=True)
     began = time.process_time()
-    reports = _distil(settings, student, teacher, trial, seed, number, settings["images"], settings["epochs"])
+    job = _job(settings, student, trial, seed, number)
+    reports = list(n2n_reward(job, teacher=str(teacher), recipe=RECIPE))
     seconds = time.process_time() - began
     shutil.rmtree(trial)
     return Outcome("completed", reports[-1].metrics, len(reports)), seconds
 
 
-def _distil(
-    settings: dict[str, Any], student: Architecture, teacher: Path, trial: Path, seed: int, number: int, images: int, epochs: int
-) -> list[Report]:
-    return list(n2n_reward(_job(settings, student, trial, seed, number, images, epochs), teacher=str(teacher), recipe=RECIPE))
-
-
-def _job(settings: dict[str, Any], student: Architecture, trial: Path, seed: int, number: int, images: int, epochs: int) -> Job:
+def _job(settings: dict[str, Any], student: Architecture, trial: Path, seed: int, number: int) -> Job:
     evaluator = {"name": "n2n-reward", "params": {}}
     own = derive_seed(seed, "students")
-    return Job(number, student.to_json(), _task(settings, images), evaluator, own, epochs, str(trial))
+    return Job(number, student.to_json(), _task(settings, settings["images"]), evaluator, own, settings["epochs"], str(trial))
+
+
+def longer_teacher(settings: dict[str, Any], seed: int) -> str:
+    """The teacher of a seed trained anew as the winner is: what of the winner's accuracy is due to its longer training."""
+    _one_thread()
+    folder = Path(settings["folder"], f"seed-{seed}")
+    architecture = residual_network(blocks=SHALLOW, stride=settings["stem_stride"])
+    metrics = _in_full(settings, architecture, folder / "longer-teacher", seed, SHALLOW, settings["full_epochs"], FULL)
+    write_atomically(folder / LONGER, json.dumps(metrics, indent=1) + "\n")
+    return f"seed {seed}: the teacher trained as long as the winner reaches {metrics['test_accuracy']:.4f}"
 
 
 def winner(settings: dict[str, Any], folder: Path, teacher: Path, rows: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """The best student that is small enough, distilled in full and measured on the test split."""
+    """The best student that is small enough, trained in full and measured on the test split."""
     path = folder / "winner.json"
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     row = best(rows, 1 - 1 / settings["smaller"])
     architecture = compressed_space(teacher).replay(Trace.from_json(row["trace"]))
-    size = settings["full_images"], settings["full_epochs"]
-    trial = folder / "winner"
-    _distil(settings, architecture, teacher, trial, seed, row["n"], *size)
-    task = load_task(_task(settings, size[0]))
-    student = test_metrics(_job(settings, architecture, trial, seed, row["n"], *size))["test_accuracy"]
+    own = derive_seed(seed, "students")
+    student = _in_full(settings, architecture, folder / "winner", own, row["n"], settings["full_epochs"], FULL)["test_accuracy"]
+    task = load_task(_task(settings, settings["full_images"]))
     known = json.loads((teacher / "architecture.json").read_text())
     whole = cost(Architecture.from_json(known), task.input, task.output)
     small = cost(architecture, task.input, task.output)
@@ -268,16 +288,20 @@ def measured(settings: dict[str, Any]) -> dict[str, Any]:
         "times_smaller": statistics.fmean(row["times_smaller"] for row in winners),
         "points_lost": statistics.fmean(row["points_lost"] for row in winners),
     }
+    longer = [json.loads((folder / LONGER).read_text())["test_accuracy"] for folder in folders] if settings["longer_teachers"] else []
+    lost = [100 * (teacher - row["test_accuracy"]) for teacher, row in zip(longer, winners, strict=False)]
     return {
         **found,
+        "points_lost_to_a_teacher_trained_as_long": statistics.fmean(lost) if lost else None,
         "reached": found["times_smaller"] >= TARGETS["times_smaller"] and found["points_lost"] <= TARGETS["points_lost"],
         "targets": TARGETS,
         "winners": winners,
         "best_rewards": [best(rows)["reward"] for rows in searches],
         "students": [len(rows) for rows in evaluated],
         "seconds_per_student": statistics.fmean(row["seconds"] for rows in evaluated for row in rows),
+        "longer_teachers_test_accuracy": longer,
         "transfer": [_transfer(folder) for folder in folders] if settings["deep_students"] else [],
-        "settings": {name: value for name, value in settings.items() if name not in ("data", "folder", "save", "processes")},
+        "settings": {name: value for name, value in settings.items() if name not in ASIDE},
     }
 
 
