@@ -185,7 +185,7 @@ class StudyConfig(_Strict):
     name: str | None = None
     space: Named
     task: Named | None = None
-    controller: Named = Field(default_factory=lambda: Named(name="evolution"))
+    controller: Named = Field(default_factory=lambda: Named(name="predictor-guided"))
     evaluator: Named = Field(default_factory=lambda: Named(name="train"))
     objectives: Annotated[tuple[ObjectiveConfig, ...], BeforeValidator(_listed)] = ()
     constraints: dict[str, Bounds] = Field(default_factory=dict)
