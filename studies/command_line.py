@@ -52,7 +52,7 @@ def cli() -> None:
 @click.option("--task", help="Task by name (see: archwright list tasks).")
 @click.option("--data", type=click.Path(), help="A CSV, Parquet or .npz file, instead of --task.")
 @click.option("--target", help="Target column of --data.")
-@click.option("--controller", help="Who chooses next: random, evolution, rnn-reinforce, optuna, ...")
+@click.option("--controller", help="Who chooses next (predictor-guided unless you say): random, evolution, optuna, ...")
 @click.option("--trials", type=click.IntRange(1), help="Candidates to evaluate.")
 @click.option("--epochs", type=click.IntRange(1), help="Budget of one candidate.")
 @click.option("--engine", type=click.Choice(["inline", "ray", "tune"]), help="Where candidates are trained.")

@@ -172,6 +172,27 @@ def test_a_layer_whose_values_others_need_stays():
         run(student(teacher_plan(teacher), removed, {}))
 
 
+def test_the_width_of_a_stream_shrinks_in_steps_that_heads_divide():
+    teacher = chain(tokens(64), [layer("attention", "mlp"), layer("gru", "mlp")], pooled_head())
+    plan = teacher_plan(teacher)
+    (stem,) = [found for found in plan.layers if found.factors]
+    widths = [student(plan, set(), {(plan.group(stem.name), "width"): factor}).node(stem.name) for factor in stem.factors["width"]]
+    assert [node.params["width"] for node in widths] == list(range(8, 65, 8))
+    half = student(plan, {"layer-0"}, {(plan.group(stem.name), "width"): 0.5})
+    run(half)
+    assert cost(half, SMALL, CLASSES).params < 0.25 * cost(teacher, SMALL, CLASSES).params
+
+
+def test_a_cell_with_a_width_of_its_own_keeps_that_of_the_network():
+    def teacher(inner: dict[str, int]) -> Architecture:
+        body = Architecture((Node("x", "input"), part("pointwise-conv", "x", name="op", **inner)), "op")
+        nodes = (Node("input", "input"), part("conv-stem", "input", name="stem", width=16), part("cell", "stem", name="a", body=body))
+        return Architecture((*nodes, part("conv-stem", "a", name="b", width=8), part("pooled-head", "b", name="head")), "head")
+
+    assert [found.name for found in teacher_plan(teacher({})).layers if found.factors] == ["stem", "b"]
+    assert [found.name for found in teacher_plan(teacher({"width": 16})).layers if found.factors] == ["b"]
+
+
 def test_tied_layers_stay():
     nodes = (
         Node("input", "input"),

@@ -88,7 +88,7 @@ def student(plan: Teacher, removed: Set[str], factors: Mapping[tuple[str, str], 
         for variable in params:
             factor = factors.get((plan.group(node.name) if variable == WIDTH else node.name, variable), 1.0)
             if factor != 1.0:
-                params[variable] = shrunk(variable, params[variable], factor)
+                params[variable] = shrunk(variable, params[variable], factor, plan.unit(node, variable))
         if due > 1 and takes_stride(node):
             params["stride"], due = due * stride_of(node), 1
         owed[node.name] = due

@@ -19,6 +19,8 @@ from ..seeds import derive_seed
 
 FACTORS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 WIDTH = "width"
+COARSE = 8
+"""Widths that blocks divide among heads or groups shrink in steps of this many channels, or of their common divisor with it."""
 VARIABLES = (WIDTH, "hidden", "expansion", "kernel_size")
 DESCRIPTOR = ("type", "kernel", "stride", "padding", "channels", "skip_start", "skip_end")
 _KEEPS_WIDTH = ("mixer", "channel", "norm", "activation")
@@ -42,13 +44,13 @@ class TeacherLayer:
     descriptor: tuple[float, ...]
 
 
-def shrunk(variable: str, value: int, factor: float) -> int:
-    """``max(1, round(factor value))``; a kernel's side is the next odd one below.
+def shrunk(variable: str, value: int, factor: float, unit: int = 1) -> int:
+    """``max(1, round(factor value))``, in multiples of ``unit``; a kernel's side is the next odd one below.
 
-    >>> shrunk("width", 16, 0.3), shrunk("kernel_size", 5, 0.8), shrunk("width", 3, 0.1)
-    (5, 3, 1)
+    >>> shrunk("width", 16, 0.3), shrunk("kernel_size", 5, 0.8), shrunk("width", 3, 0.1), shrunk("width", 64, 0.3, unit=8)
+    (5, 3, 1, 16)
     """
-    smaller = max(1, math.floor(factor * value + 0.5))
+    smaller = unit * max(1, math.floor(factor * value / unit + 0.5))
     return smaller - (smaller % 2 == 0) if variable == "kernel_size" else smaller
 
 
@@ -91,10 +93,11 @@ def teacher_of(text: str) -> Teacher:
 class Teacher:
     """An architecture and what may be taken away from it.
 
-    Values whose widths must agree (they are added up) form a group, which shrinks by one factor. A group whose width a stream,
-    a cell or the input decides does not shrink. A layer can go where it reads one value, keeps the layout, and what follows can do
-    with the width it reads: any width, or the group's own. One with a stride can go only from a network without branches, where
-    the next layer that has a stride takes it over.
+    Values whose widths must agree (they are added up, or flow through a stream or a cell) form a group, which shrinks by one
+    factor; where blocks divide the width among heads, in steps of eight channels. A group whose width the input, a grouped
+    convolution or a block inside a cell decides does not shrink. A layer can go where it reads one value, keeps the layout, and
+    what follows can do with the width it reads: any width, or the group's own. One with a stride can go only from a network
+    without branches, where the next layer that has a stride takes it over.
 
     Raises:
         SpaceError: nothing can be removed or shrunk.
@@ -113,6 +116,11 @@ class Teacher:
     def group(self, name: str) -> str:
         """The node that stands for all whose width agrees with that of ``name``."""
         return self._groups.find(name)
+
+    def unit(self, node: Node, variable: str) -> int:
+        """What the values of this size are multiples of."""
+        coarse = variable == WIDTH and self.group(node.name) in self._groups.coarse
+        return math.gcd(node.params[variable], COARSE) if coarse else 1
 
     @cached_property
     def is_chain(self) -> bool:
@@ -138,7 +146,8 @@ class Teacher:
             return ()
         if variable == "kernel_size" and stride_of(node) > 1:  # a smaller one would skip pixels
             return ()
-        values = {shrunk(variable, value, factor): factor for factor in FACTORS}
+        unit = self.unit(node, variable)
+        values = {shrunk(variable, value, factor, unit): factor for factor in FACTORS}
         return tuple(sorted(values.values())) if len(values) > 1 else ()
 
     def _removable(self, node: Node) -> bool:
@@ -149,7 +158,7 @@ class Teacher:
             return False
         own, read = self.group(node.name), self.group(source_of(node.inputs[0]))
         keeps_layout = facts.gives is None or facts.layouts == (facts.gives,)
-        width_free = own == read or (own not in self._groups.added and own not in self._groups.fixed)
+        width_free = own == read or own not in self._groups.added | self._groups.fixed | self._groups.coarse
         leads_others = self._groups.leader(node.name) == node.name and self._groups.members(own) > 1
         stride_free = stride_of(node) == 1 or self.is_chain
         return keeps_layout and width_free and stride_free and not leads_others and node.name not in self._ported and _has_own_stride(node)
@@ -187,6 +196,7 @@ class _Groups:
         self._wide = [node for node in architecture.nodes if WIDTH in node.params and not isinstance(node.params[WIDTH], Architecture)]
         fixed: set[str] = set()
         added: set[str] = set()
+        coarse: set[str] = set()
         for node in architecture.nodes:
             sources = [source_of(reference) for reference in node.inputs]
             facts: Any = BLOCKS[node.block].facts
@@ -197,7 +207,9 @@ class _Groups:
                 added.add(node.name)
             elif _fixes_width(node):
                 fixed.update([node.name, *sources])
-        self.fixed, self.added = {self.find(name) for name in fixed}, {self.find(name) for name in added}
+            elif facts.kind in ("mixer", "channel") or node.block in _AROUND:
+                coarse.update([node.name, *sources])
+        self.fixed, self.added, self.coarse = ({self.find(name) for name in names} for names in (fixed, added, coarse))
 
     def find(self, name: str) -> str:
         while self._above[name] != name:
@@ -220,11 +232,23 @@ class _Groups:
 _UNCHANGED = ("open", "layer", "close", "cell", "loop", "identity", "zero", "dropout")
 
 
+_AROUND = ("open", "layer", "cell", "loop")
+
+
 def _fixes_width(node: Node) -> bool:
-    """What it reads, and gives, must not shrink: heads, groups, streams and cells divide the width or repeat it inside."""
-    divides = node.params.get("groups", 1) != 1 or BLOCKS[node.block].facts.kind in ("mixer", "channel")
+    """What it reads, and gives, must not shrink: it is the input, or a width is written down inside, or several values meet."""
+    grouped = node.params.get("groups", 1) != 1
     several = len(node.inputs) > 1 and node.block != "concat"
-    return not node.inputs or divides or several or node.block in ("open", "cell", "loop")
+    return not node.inputs or grouped or several or (node.block in _AROUND and any(map(_states_width, node.params.values())))
+
+
+def _states_width(value: Any) -> bool:
+    """A node of a network inside this parameter states its width."""
+    if isinstance(value, Architecture):
+        return any(WIDTH in node.params or any(map(_states_width, node.params.values())) for node in value.nodes)
+    if isinstance(value, Mapping):
+        return any(map(_states_width, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_states_width, value))
 
 
 def _op_keeps_width(node: Node) -> bool:
