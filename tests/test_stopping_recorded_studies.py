@@ -57,6 +57,16 @@ def test_studies_are_put_together_and_found_by_name(studies: list[Path]) -> None
     assert np.array_equal(both.values[:TRIALS], curves_of_studies(studies[:1]).values)
 
 
+def test_a_study_that_left_its_objective_to_the_task_has_curves_too(studies: list[Path], tmp_path: Path) -> None:
+    quiet = tmp_path / "quiet"
+    quiet.mkdir()
+    first, *others = (studies[0] / "journal.jsonl").read_text().splitlines()
+    head = json.loads(first)
+    head["config"]["objectives"] = []
+    (quiet / "journal.jsonl").write_text("\n".join([json.dumps(head), *others]) + "\n")
+    assert np.array_equal(curves_of_studies([quiet]).values, curves_of_studies(studies[:1]).values)
+
+
 def test_a_failed_candidate_has_a_curve_that_ends_early(studies: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()

@@ -64,13 +64,13 @@ def curves_of_studies(folders: Sequence[Path], metric: str | None = None, direct
 
 
 def _read(folder: Path) -> tuple[Mapping[str, Any], list[_Training]]:
-    """The configuration of a study, and its candidates that were trained, by number."""
+    """The first event of a study, and its candidates that were trained, by number."""
     head: Mapping[str, Any] = {}
     found: dict[int, _Training] = {}
     for event in read_journal(folder / "journal.jsonl"):
         kind, number = event["event"], event.get("n", -1)
         if kind == "study":
-            head = event["config"]
+            head = event
         elif kind == "asked" and "twin" not in event and "infeasible" not in event:
             candidate = Candidate(number, Trace.from_json(event["trace"]), NOTHING, event["known"])
             found[number] = _Training(candidate_features(candidate))
@@ -88,7 +88,7 @@ def _read(folder: Path) -> tuple[Mapping[str, Any], list[_Training]]:
 
 
 def _budget(folders: Sequence[Path], heads: Sequence[Mapping[str, Any]]) -> int:
-    budgets = [int(head["epochs"]) for head in heads]
+    budgets = [int(head["config"]["epochs"]) for head in heads]
     for folder, budget in zip(folders, budgets, strict=True):
         if budget != budgets[0]:
             raise ConfigError(
