@@ -67,7 +67,10 @@ class Registry(Mapping[str, Entry]):
             return self._entries[name]
         except KeyError:
             cure = did_you_mean(name, self._entries)
-            raise RegistryError(f'No {self.kind} is called "{name}"; {cure} A plug-in that defines it is loaded with --plugin.') from None
+            stop = "" if cure.endswith("?") else "."
+            raise RegistryError(
+                f'No {self.kind} is called "{name}"; {cure}{stop} A plug-in that defines it is loaded with --plugin.'
+            ) from None
 
     def __contains__(self, name: object) -> bool:
         self._load()

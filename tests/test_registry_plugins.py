@@ -26,7 +26,7 @@ def test_a_miss_suggests_the_nearest_name():
     registry.register("rmsnorm", object())
     with pytest.raises(RegistryError, match='No block is called "layernrom"; did you mean "layernorm"'):
         registry["layernrom"]
-    with pytest.raises(RegistryError, match="known: layernorm, rmsnorm"):
+    with pytest.raises(RegistryError, match="known: layernorm, rmsnorm[.] A plug-in"):
         registry["zzz"]
 
 
